@@ -1,0 +1,502 @@
+package resp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"pgregory.net/rapid"
+)
+
+// chunks hands out its bytes in pieces of the given sizes, in turn.
+type chunks struct {
+	data  []byte
+	sizes []int
+	turn  int
+}
+
+func (c *chunks) Read(p []byte) (int, error) {
+	if len(c.data) == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(p), len(c.data), c.sizes[c.turn%len(c.sizes)])
+	c.turn++
+	copy(p, c.data[:n])
+	c.data = c.data[n:]
+	return n, nil
+}
+
+func clone(args [][]byte) [][]byte {
+	out := make([][]byte, len(args))
+	for i, a := range args {
+		out[i] = bytes.Clone(a)
+		if out[i] == nil {
+			out[i] = []byte{}
+		}
+	}
+	return out
+}
+
+func readAll(r *Reader) (list [][][]byte, err error) {
+	for {
+		args, err := r.ReadCommand()
+		if err != nil {
+			return list, err
+		}
+		list = append(list, clone(args))
+	}
+}
+
+func TestCommands(t *testing.T) {
+	for name, c := range map[string]struct {
+		in   string
+		want [][]string
+		err  string
+	}{
+		"array":                 {"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", [][]string{{"GET", "k"}}, "EOF"},
+		"empty argument":        {"*2\r\n$1\r\na\r\n$0\r\n\r\n", [][]string{{"a", ""}}, "EOF"},
+		"binary argument":       {"*1\r\n$4\r\n\r\n\x00*\r\n", [][]string{{"\r\n\x00*"}}, "EOF"},
+		"two":                   {"*1\r\n$1\r\na\r\n*1\r\n$1\r\nb\r\n", [][]string{{"a"}, {"b"}}, "EOF"},
+		"empty and null array":  {"*0\r\n*-1\r\n*1\r\n$1\r\na\r\n", [][]string{{"a"}}, "EOF"},
+		"inline":                {"PING\r\nGET  key \n", [][]string{{"PING"}, {"GET", "key"}}, "EOF"},
+		"empty lines":           {"\r\n\n  \r\nPING\r\n", [][]string{{"PING"}}, "EOF"},
+		"double quotes":         {`SET "a b" "\x41\n\"\q\xzz"` + "\r\n", [][]string{{"SET", "a b", "A\n\"qxzz"}}, "EOF"},
+		"single quotes":         {`SET 'a\'b' '\n' ''` + "\r\n", [][]string{{"SET", "a'b", `\n`, ""}}, "EOF"},
+		"quote within a word":   {`SET a"b c"` + "\r\n", [][]string{{"SET", "ab c"}}, "EOF"},
+		"array after inline":    {"PING\r\n*1\r\n$1\r\na\r\n", [][]string{{"PING"}, {"a"}}, "EOF"},
+		"open quote":            {"SET \"a\r\n", nil, "unbalanced quotes"},
+		"text after a quote":    {"SET \"a\"b\r\n", nil, "unbalanced quotes"},
+		"browser":               {"POST / HTTP/1.1\r\nHost: x\r\n", [][]string{{"POST", "/", "HTTP/1.1"}, {"Host:", "x"}}, "EOF"},
+		"TLS":                   {"\x16\x03\x01\x02\x00\x01\x00\n", nil, "TLS handshake"},
+		"half a header":         {"*1", nil, "unexpected EOF"},
+		"half an argument":      {"*1\r\n$3\r\nab", nil, "unexpected EOF"},
+		"half a line":           {"PIN", nil, "unexpected EOF"},
+		"not a number":          {"*x\r\n", nil, `"x", not a number`},
+		"negative":              {"*-2\r\n", nil, "not a number"},
+		"plus sign":             {"*+1\r\n", nil, "not a number"},
+		"header without CR":     {"*1\n$1\r\na\r\n", nil, "CR LF"},
+		"number instead":        {"*1\r\n:1\r\n", nil, `expected "$", got ":1"`},
+		"null argument":         {"*1\r\n$-1\r\n", nil, "is null"},
+		"longer than told":      {"*1\r\n$1\r\nab\r\n", nil, "longer than announced"},
+		"too many arguments":    {"*1048577\r\n", nil, "number of arguments is above the limit of 1048576"},
+		"number that overflows": {"*99999999999999999999999\r\n", nil, "above the limit"},
+		"argument too long":     {"*1\r\n$8388609\r\n", nil, "length of an argument is above the limit of 8388608"},
+		"endless header":        {"*" + strings.Repeat("1", 100), nil, "above the limit of 32"},
+		"endless line":          {strings.Repeat("a", 70<<10), nil, "above the limit of 65536"},
+		"long line":             {strings.Repeat("a", 70<<10) + "\n", nil, "above the limit of 65536"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for chunk, src := range map[string]io.Reader{"at once": strings.NewReader(c.in), "byte by byte": iotest.OneByteReader(strings.NewReader(c.in))} {
+				got, err := readAll(NewReader(src, Limits{}))
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("%s: error %v, want %s", chunk, err, c.err)
+				}
+				if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", c.want) {
+					t.Errorf("%s: got %q, want %q", chunk, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestWholeCommandIsBounded(t *testing.T) {
+	r := NewReader(strings.NewReader("*3\r\n$5\r\nhello\r\n$5\r\nhello\r\n$90\r\n"), Limits{MaxCommand: 100})
+	var e *ProtocolError
+	if _, err := r.ReadCommand(); !errors.As(err, &e) || !strings.Contains(e.Text, "length of the command") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSetLimitsFromTheNextCommand(t *testing.T) {
+	r := NewReader(strings.NewReader("*1\r\n$3\r\nabc\r\n*1\r\n$3\r\nabc\r\n"), Limits{MaxBulk: 3})
+	if _, err := r.ReadCommand(); err != nil {
+		t.Fatal(err)
+	}
+	r.SetLimits(Limits{MaxBulk: 2})
+	if _, err := r.ReadCommand(); err == nil {
+		t.Error("an argument above the new limit was taken")
+	}
+}
+
+// Half a command must not hold back the answers to those before it.
+func TestBufferedCountsWholeCommandsOnly(t *testing.T) {
+	whole := "*1\r\n$4\r\nPING\r\n"
+	for in, want := range map[string]bool{
+		whole:                    false,
+		whole + "*1\r\n$4\r\nPI": false,
+		whole + whole:            true,
+		whole + "\r\n":           false,
+		whole + "PING\r\n":       true,
+		whole + "*x\r\n":         true, // ReadCommand returns an error at once
+	} {
+		r := NewReader(strings.NewReader(in), Limits{})
+		args, err := r.ReadCommand()
+		if err != nil || r.Buffered() != want {
+			t.Errorf("after %q: Buffered is not %v (%v)", in, want, err)
+		}
+		if string(args[0]) != "PING" {
+			t.Errorf("%q: Buffered changed the arguments to %q", in, args)
+		}
+	}
+}
+
+// A server may set a deadline on the connection and go on after it.
+func TestTimeoutWithinCommandLosesNothing(t *testing.T) {
+	src := iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("*1\r\n$4\r\nPING\r\n")))
+	r := NewReader(src, Limits{})
+	if _, err := r.ReadCommand(); !errors.Is(err, iotest.ErrTimeout) {
+		t.Fatalf("got %v", err)
+	}
+	if args, err := r.ReadCommand(); err != nil || string(args[0]) != "PING" {
+		t.Errorf("got %q, %v", args, err)
+	}
+}
+
+// announcer sends a header and then nothing; it tells how much memory was taken.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func TestAnnouncedBytesCostNothing(t *testing.T) {
+	for name, in := range map[string]string{
+		"command: length": "*1\r\n$8388608\r\n",
+		"command: count":  "*1048576\r\n",
+	} {
+		if n := allocated(func() { _, _ = NewReader(strings.NewReader(in), Limits{}).ReadCommand() }); n > 64<<10 {
+			t.Errorf("%s took %d bytes", name, n)
+		}
+	}
+	for name, in := range map[string]string{
+		"reply: length": "$8388608\r\n",
+		"reply: count":  "*1048576\r\n",
+		"reply: map":    "%500000\r\n",
+		"reply: nested": strings.Repeat("*1000000\r\n", 30),
+	} {
+		if n := allocated(func() { _, _ = NewReader(strings.NewReader(in), Limits{}).ReadReply() }); n > 256<<10 {
+			t.Errorf("%s took %d bytes", name, n)
+		}
+	}
+}
+
+func TestMillionArgumentsAreTaken(t *testing.T) {
+	in := []byte("*1048576\r\n")
+	in = append(in, bytes.Repeat([]byte("$0\r\n\r\n"), 1<<20)...)
+	in = append(in, strings.Repeat("*1\r\n$1\r\na\r\n", 2*calmAfter)...)
+	r := NewReader(bytes.NewReader(in), Limits{})
+	args, err := r.ReadCommand()
+	if err != nil || len(args) != 1<<20 {
+		t.Fatalf("got %d arguments, %v", len(args), err)
+	}
+	if _, err = readAll(r); err != io.EOF {
+		t.Fatal(err)
+	}
+	if cap(r.args) > keepSpans || cap(r.spans) > keepSpans {
+		t.Errorf("memory for %d arguments is kept", cap(r.args))
+	}
+}
+
+func TestLargeBufferIsGivenBack(t *testing.T) {
+	var in []byte
+	in = AppendCommand(in, make([]byte, 4<<20))
+	for range 10 * calmAfter {
+		in = AppendCommand(in, make([]byte, 20<<10))
+	}
+	r := NewReader(&chunks{data: in, sizes: []int{20<<10 + 17}}, Limits{})
+	if _, err := readAll(r); err != io.EOF {
+		t.Fatal(err)
+	}
+	if len(r.buf) > 2*usualBuffer {
+		t.Errorf("the buffer still has %d bytes", len(r.buf))
+	}
+}
+
+func TestReplies(t *testing.T) {
+	null := Reply{Type: '_'}
+	bulk := func(s string) Reply { return Reply{Type: '$', Bytes: []byte(s)} }
+	for in, want := range map[string]Reply{
+		"+OK\r\n":                             {Type: '+', Bytes: []byte("OK")},
+		"-ERR no\r\n":                         {Type: '-', Bytes: []byte("ERR no")},
+		":-12\r\n":                            {Type: ':', Int: -12},
+		"$3\r\na\r\n\r\n":                     bulk("a\r\n"),
+		"$0\r\n\r\n":                          bulk(""),
+		"$-1\r\n":                             null,
+		"*-1\r\n":                             null,
+		"_\r\n":                               null,
+		"#t\r\n":                              {Type: '#', Int: 1},
+		",3.5\r\n":                            {Type: ',', Bytes: []byte("3.5")},
+		"(12345678901234567890\r\n":           {Type: '(', Bytes: []byte("12345678901234567890")},
+		"!5\r\nERR x\r\n":                     {Type: '!', Bytes: []byte("ERR x")},
+		"=5\r\ntxt:a\r\n":                     {Type: '=', Bytes: []byte("txt:a")},
+		"*2\r\n$1\r\na\r\n_\r\n":              {Type: '*', Elems: []Reply{bulk("a"), null}},
+		"~0\r\n":                              {Type: '~', Elems: []Reply{}},
+		"%1\r\n$1\r\na\r\n:1\r\n":             {Type: '%', Elems: []Reply{bulk("a"), {Type: ':', Int: 1}}},
+		">1\r\n$1\r\na\r\n":                   {Type: '>', Elems: []Reply{bulk("a")}},
+		"|1\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n":  bulk("b"),
+		"*1\r\n|1\r\n+a\r\n+b\r\n$1\r\nc\r\n": {Type: '*', Elems: []Reply{bulk("c")}},
+	} {
+		for chunk, src := range map[string]io.Reader{"at once": strings.NewReader(in), "byte by byte": iotest.OneByteReader(strings.NewReader(in))} {
+			r := NewReader(src, Limits{})
+			got, err := r.ReadReply()
+			if err != nil || !bytes.Equal(AppendReply(nil, got), AppendReply(nil, want)) || got.Type != want.Type {
+				t.Errorf("%q %s: got %+v, %v", in, chunk, got, err)
+			}
+			if _, err := r.ReadReply(); err != io.EOF {
+				t.Errorf("%q %s: then %v, want EOF", in, chunk, err)
+			}
+		}
+	}
+}
+
+func TestHostileReplies(t *testing.T) {
+	for in, want := range map[string]string{
+		"?\r\n":                          "starts with",
+		"\r\n":                           "empty line",
+		"+OK\n":                          "CR LF",
+		":x\r\n":                         "integer",
+		":\r\n":                          "integer",
+		"#x\r\n":                         "boolean",
+		"_x\r\n":                         "null",
+		"$2\r\nabc\r\n":                  "longer than announced",
+		"$?\r\n":                         "not a number",
+		"$8388609\r\n":                   "above the limit",
+		"$\r\n":                          "empty",
+		strings.Repeat("*1\r\n", 1000):   "too deep",
+		strings.Repeat("|1\r\n", 1000):   "too deep",
+		"*2\r\n$1\r\na\r\n":              "unexpected EOF",
+		"$5\r\nab":                       "unexpected EOF",
+		"$5\r\nabcde":                    "unexpected EOF",
+		"+O":                             "unexpected EOF",
+		"":                               "EOF",
+		"+" + strings.Repeat("a", 1<<17): "above the limit",
+	} {
+		if _, err := NewReader(strings.NewReader(in), Limits{}).ReadReply(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: %v, want %s", in, err, want)
+		}
+	}
+	tree := "*3\r\n" + strings.Repeat("*3\r\n:1\r\n:1\r\n:1\r\n", 3)
+	if _, err := NewReader(strings.NewReader(tree), Limits{MaxArgs: 10}).ReadReply(); err == nil || !strings.Contains(err.Error(), "more elements") {
+		t.Errorf("a reply of 13 values, limit 10: %v", err)
+	}
+	many := "*3\r\n" + strings.Repeat("$40\r\n"+strings.Repeat("a", 40)+"\r\n", 3)
+	if _, err := NewReader(strings.NewReader(many), Limits{MaxCommand: 100}).ReadReply(); err == nil || !strings.Contains(err.Error(), "more bytes") {
+		t.Errorf("a reply above the limit: %v", err)
+	}
+}
+
+func TestLargeReplyInPieces(t *testing.T) {
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	in := AppendSimple(AppendBulk(AppendSimple(nil, "a"), want), "b")
+	r := NewReader(&chunks{data: in, sizes: []int{1, 5000, 70000, 3}}, Limits{})
+	for i, want := range [][]byte{[]byte("a"), want, []byte("b")} {
+		got, err := r.ReadReply()
+		if err != nil || !bytes.Equal(got.Bytes, want) {
+			t.Fatalf("reply %d: %d bytes, %v", i, len(got.Bytes), err)
+		}
+	}
+}
+
+// What one protocol lacks, the other's form stands for.
+func TestAppendByProtocol(t *testing.T) {
+	for _, c := range []struct{ two, three, want2, want3 string }{
+		{string(AppendNull(nil, 2)), string(AppendNull(nil, 3)), "$-1\r\n", "_\r\n"},
+		{string(AppendBool(nil, 2, true)), string(AppendBool(nil, 3, true)), ":1\r\n", "#t\r\n"},
+		{string(AppendBool(nil, 2, false)), string(AppendBool(nil, 3, false)), ":0\r\n", "#f\r\n"},
+		{string(AppendMapHeader(nil, 2, 3)), string(AppendMapHeader(nil, 3, 3)), "*6\r\n", "%3\r\n"},
+		{string(AppendSetHeader(nil, 2, 3)), string(AppendSetHeader(nil, 3, 3)), "*3\r\n", "~3\r\n"},
+		{string(AppendPushHeader(nil, 2, 3)), string(AppendPushHeader(nil, 3, 3)), "*3\r\n", ">3\r\n"},
+		{string(AppendDouble(nil, 2, 1.5)), string(AppendDouble(nil, 3, 1.5)), "$3\r\n1.5\r\n", ",1.5\r\n"},
+		{string(AppendDouble(nil, 2, math.Inf(-1))), string(AppendDouble(nil, 3, math.NaN())), "$4\r\n-inf\r\n", ",nan\r\n"},
+		{string(AppendVerbatim(nil, 2, "a")), string(AppendVerbatim(nil, 3, "a")), "$1\r\na\r\n", "=5\r\ntxt:a\r\n"},
+		{string(AppendError(nil, "ERR a\r\n+OK")), string(AppendSimple(nil, "a\nb")), "-ERR a  +OK\r\n", "+a b\r\n"},
+		{string(AppendArrayHeader(nil, 0)), string(AppendInt(nil, math.MinInt64)), "*0\r\n", ":-9223372036854775808\r\n"},
+		{string(AppendBulk(nil, nil)), string(AppendBulkString(nil, "a")), "$0\r\n\r\n", "$1\r\na\r\n"},
+	} {
+		if c.two != c.want2 || c.three != c.want3 {
+			t.Errorf("got %q and %q, want %q and %q", c.two, c.three, c.want2, c.want3)
+		}
+	}
+}
+
+// Law: commands read back as they were appended, in whatever pieces they come.
+func TestCommandsReadBackEqual(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		arg := rapid.SliceOfN(rapid.Byte(), 0, 300)
+		list := rapid.SliceOfN(rapid.SliceOfN(arg, 1, 20), 0, 30).Draw(t, "commands")
+		sizes := rapid.SliceOfN(rapid.IntRange(1, 9000), 1, 10).Draw(t, "sizes")
+		var in []byte
+		for _, args := range list {
+			in = AppendCommand(in, args...)
+		}
+		r := NewReader(&chunks{data: in, sizes: sizes}, Limits{})
+		for i, want := range list {
+			if rapid.Bool().Draw(t, "ask") {
+				r.Buffered()
+			}
+			got, err := r.ReadCommand()
+			if err != nil || !reflect.DeepEqual(clone(got), clone(want)) {
+				t.Fatalf("command %d: got %q, %v; want %q", i, got, err, want)
+			}
+		}
+		if _, err := r.ReadCommand(); err != io.EOF {
+			t.Fatalf("at the end: %v", err)
+		}
+	})
+}
+
+func drawReply(t *rapid.T, depth int) Reply {
+	kinds := []byte("+-:$_#,(!=")
+	if depth < 4 {
+		kinds = append(kinds, "*~>%"...)
+	}
+	r := Reply{Type: rapid.SampledFrom(kinds).Draw(t, "type")}
+	switch r.Type {
+	case '+', '-', ',', '(':
+		r.Bytes = []byte(rapid.StringMatching(`[ -~]{0,40}`).Draw(t, "text"))
+	case '$', '!', '=':
+		r.Bytes = rapid.SliceOfN(rapid.Byte(), 0, 5000).Draw(t, "bytes")
+	case ':':
+		r.Int = rapid.Int64().Draw(t, "int")
+	case '#':
+		r.Int = rapid.Int64Range(0, 1).Draw(t, "bool")
+	case '*', '~', '>', '%':
+		n := rapid.IntRange(0, 5).Draw(t, "n")
+		if r.Type == '%' {
+			n *= 2
+		}
+		r.Elems = make([]Reply, n)
+		for i := range r.Elems {
+			r.Elems[i] = drawReply(t, depth+1)
+		}
+	}
+	return r
+}
+
+// Law: replies read back as they were appended, in whatever pieces they come.
+func TestRepliesReadBackEqual(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sizes := rapid.SliceOfN(rapid.IntRange(1, 9000), 1, 10).Draw(t, "sizes")
+		list := make([]Reply, rapid.IntRange(0, 8).Draw(t, "n"))
+		var in []byte
+		for i := range list {
+			list[i] = drawReply(t, 0)
+			in = AppendReply(in, list[i])
+		}
+		r := NewReader(&chunks{data: in, sizes: sizes}, Limits{})
+		for i, want := range list {
+			got, err := r.ReadReply()
+			if err != nil || !bytes.Equal(AppendReply(nil, got), AppendReply(nil, want)) {
+				t.Fatalf("reply %d: got %+v, %v; want %+v", i, got, err, want)
+			}
+		}
+		if _, err := r.ReadReply(); err != io.EOF {
+			t.Fatalf("at the end: %v", err)
+		}
+	})
+}
+
+// Laws: decoding never panics; the pieces in which bytes come change nothing; what
+// is held is bounded by what has come.
+func FuzzCommands(f *testing.F) {
+	f.Add([]byte("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"), 3)
+	f.Add([]byte("SET \"a b\" 'c'\r\n*1\r\n$0\r\n\r\n"), 1)
+	f.Add([]byte("*1048576\r\n$8388608\r\n"), 7)
+	f.Fuzz(func(t *testing.T, in []byte, size int) {
+		whole := NewReader(bytes.NewReader(in), Limits{})
+		parts := NewReader(&chunks{data: bytes.Clone(in), sizes: []int{max(1, size)}}, Limits{})
+		got, err1 := readAll(whole)
+		same, err2 := readAll(parts)
+		if !reflect.DeepEqual(got, same) || (err1 == io.EOF) != (err2 == io.EOF) {
+			t.Errorf("%q at once: %q, %v; in pieces: %q, %v", in, got, err1, same, err2)
+		}
+		if len(whole.buf) > 4*len(in)+usualBuffer {
+			t.Errorf("%d bytes are held for %d", len(whole.buf), len(in))
+		}
+	})
+}
+
+func FuzzReplies(f *testing.F) {
+	f.Add([]byte("*2\r\n$1\r\na\r\n_\r\n+OK\r\n"), 3)
+	f.Add([]byte("%1\r\n|1\r\n+a\r\n+b\r\n:1\r\n#t\r\n"), 1)
+	f.Add([]byte("*1000000\r\n*1000000\r\n"), 1)
+	f.Fuzz(func(t *testing.T, in []byte, size int) {
+		whole := NewReader(bytes.NewReader(in), Limits{})
+		parts := NewReader(&chunks{data: bytes.Clone(in), sizes: []int{max(1, size)}}, Limits{})
+		for {
+			got, err1 := whole.ReadReply()
+			same, err2 := parts.ReadReply()
+			if !reflect.DeepEqual(got, same) || (err1 == nil) != (err2 == nil) || (err1 == io.EOF) != (err2 == io.EOF) {
+				t.Fatalf("%q at once: %+v, %v; in pieces: %+v, %v", in, got, err1, same, err2)
+			}
+			if err1 != nil {
+				return
+			}
+			again, err := NewReader(bytes.NewReader(AppendReply(nil, got)), Limits{}).ReadReply()
+			if err != nil || !reflect.DeepEqual(got, again) {
+				t.Fatalf("%+v came back as %+v, %v", got, again, err)
+			}
+		}
+	})
+}
+
+// endless repeats its bytes for ever.
+type endless struct {
+	data []byte
+	at   int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		c := copy(p[n:], e.data[e.at:])
+		n += c
+		e.at = (e.at + c) % len(e.data)
+	}
+	return n, nil
+}
+
+func BenchmarkReadCommand(b *testing.B) {
+	one := AppendCommand(nil, []byte("SET"), []byte("key:000000000001"), make([]byte, 1024))
+	r := NewReader(&endless{data: one}, Limits{})
+	b.ReportAllocs()
+	b.SetBytes(int64(len(one)))
+	for b.Loop() {
+		r.Buffered()
+		if args, err := r.ReadCommand(); err != nil || len(args) != 3 {
+			b.Fatal(args, err)
+		}
+	}
+}
+
+func BenchmarkReadReply(b *testing.B) {
+	one := AppendBulk(nil, make([]byte, 1024))
+	r := NewReader(&endless{data: one}, Limits{})
+	b.ReportAllocs()
+	b.SetBytes(int64(len(one)))
+	for b.Loop() {
+		if _, err := r.ReadReply(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestSteadyStateAllocatesNothing(t *testing.T) {
+	one := AppendCommand(nil, []byte("SET"), []byte("key"), make([]byte, 1024))
+	r := NewReader(&endless{data: one}, Limits{})
+	for range 1000 {
+		_, _ = r.ReadCommand()
+	}
+	if n := testing.AllocsPerRun(1000, func() { _, _ = r.ReadCommand() }); n != 0 {
+		t.Errorf("%v allocations per command", n)
+	}
+}
