@@ -1,0 +1,189 @@
+package stripe
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// The layout of a stripe's folder in the data root:
+//
+//	identity.json   who this server is; made at first use, never changed
+//	lock            locked by the process that uses the folder
+//	wal/            the log (raft-wal)
+//	snapshots/      the newest snapshots, one folder each
+const (
+	identityFile = "identity.json"
+	lockFile     = "lock"
+	walFolder    = "wal"
+	snapFolder   = "snapshots"
+)
+
+// dataFormat is the version of the layout and of everything in it.
+const dataFormat = 1
+
+// identity names a server for good. It lives in the data root and not in the
+// host name: a container made anew on the same volume is the same server.
+type identity struct {
+	Format  int       `json:"format"`
+	ID      string    `json:"server-id"`
+	Created time.Time `json:"created"`
+}
+
+func newIdentity() identity {
+	var b [16]byte
+	rand.Read(b[:])
+	return identity{Format: dataFormat, ID: hex.EncodeToString(b[:]), Created: time.Now().UTC().Truncate(time.Second)}
+}
+
+// dataRoot is a stripe's folder, held by this process.
+type dataRoot struct {
+	dir  string
+	lock *os.File
+	identity
+}
+
+// openDataRoot locks dir, makes it where missing, and reads or makes the identity.
+func openDataRoot(dir string) (*dataRoot, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, explain(dir, err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o640)
+	if err != nil {
+		return nil, explain(dir, err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data root %q is in use by another server process: stop that one, or give this one another data directory", dir)
+		}
+		return nil, fmt.Errorf("lock data root %q: %w", dir, err)
+	}
+	r := &dataRoot{dir: dir, lock: lock}
+	if err := r.identify(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	for _, sub := range []string{walFolder, snapFolder} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o750); err != nil {
+			lock.Close()
+			return nil, explain(dir, err)
+		}
+	}
+	return r, nil
+}
+
+func (r *dataRoot) identify() error {
+	path := filepath.Join(r.dir, identityFile)
+	b, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		return r.parse(path, b)
+	case !errors.Is(err, fs.ErrNotExist):
+		return explain(r.dir, err)
+	}
+	// A log without an identity must not get a new one: it may have voted under the old.
+	for _, sub := range []string{walFolder, snapFolder} {
+		if list, _ := os.ReadDir(filepath.Join(r.dir, sub)); len(list) > 0 {
+			return fmt.Errorf("data root %q has state but no %s: put the file back from a backup, or move the folder away to start empty", r.dir, identityFile)
+		}
+	}
+	id := newIdentity()
+	b, err = json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeAtomic(path, append(b, '\n')); err != nil {
+		return explain(r.dir, err)
+	}
+	r.identity = id
+	return nil
+}
+
+func (r *dataRoot) parse(path string, b []byte) error {
+	var head struct {
+		Format int `json:"format"`
+	}
+	const mend = "put the file back from a backup, or move the folder away to start empty"
+	if err := json.Unmarshal(b, &head); err != nil {
+		return fmt.Errorf("%q is damaged (%w): %s", path, err, mend)
+	}
+	if head.Format > dataFormat {
+		return fmt.Errorf("data root %q has format %d, and this version reads up to %d: start the newer version that wrote it, or give this one another data directory", r.dir, head.Format, dataFormat)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r.identity); err != nil {
+		return fmt.Errorf("%q is damaged (%w): %s", path, err, mend)
+	}
+	if raw, err := hex.DecodeString(r.ID); r.Format != dataFormat || err != nil || len(raw) != 16 {
+		return fmt.Errorf("%q is damaged (format %d, server id of %d characters): %s", path, r.Format, len(r.ID), mend)
+	}
+	return nil
+}
+
+// close gives the folder free. The lock file stays: removing it would let two
+// processes lock two files of the same name.
+func (r *dataRoot) close() error { return r.lock.Close() }
+
+// writeAtomic replaces path so that after a crash it has the old content or the
+// new, never a part: temporary file, sync, rename, sync of the folder.
+func writeAtomic(path string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(b); err != nil {
+		return err
+	}
+	if err = f.Chmod(0o640); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// explain adds to an error of the data root what an operator can do about it.
+func explain(dir string, err error) error {
+	uid, gid := os.Getuid(), os.Getgid()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("data root %q cannot be written by user %d:%d (%w): run chown -R %d:%d on the folder, or use a named volume", dir, uid, gid, err, uid, gid)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("data root %q is on a read-only file system (%w), and user %d:%d must write there: mount it writable", dir, err, uid, gid)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("data root %q is full (%w): free space or enlarge the volume", dir, err)
+	}
+	return fmt.Errorf("data root %q: %w", dir, err)
+}

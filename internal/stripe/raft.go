@@ -1,0 +1,256 @@
+package stripe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/terracotta-go/terracotta/internal/store"
+)
+
+// The timers while a stripe has one server. Nobody else can be active, so they
+// can be as short as the work of an idle server allows: they are what a start
+// waits for. With more servers heartbeats cross a network, and these grow.
+const (
+	soleHeartbeat = 20 * time.Millisecond // also election time-out and leader lease
+	commitTimeout = 50 * time.Millisecond // only matters with followers
+)
+
+// When to take a snapshot: every snapshotEntries entries, or when the log since
+// the last one has grown to snapshotBytes and to the size of that snapshot, so
+// that neither a restart nor the writing of snapshots dominates.
+const (
+	snapshotEntries  = 32 << 10
+	snapshotBytes    = 64 << 20
+	snapshotInterval = 30 * time.Second // how often raft counts entries
+	snapshotLook     = time.Second      // how often we count bytes
+	snapshotsKept    = 2
+	trailingLogs     = 256 // entries kept behind a snapshot; a batch may have half a mebibyte
+)
+
+func (s *Stripe) startRaft(st storage) (err error) {
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(s.id)
+	conf.HeartbeatTimeout = soleHeartbeat
+	conf.ElectionTimeout = soleHeartbeat
+	conf.LeaderLeaseTimeout = soleHeartbeat
+	conf.CommitTimeout = commitTimeout
+	conf.SnapshotThreshold = snapshotEntries
+	conf.SnapshotInterval = snapshotInterval
+	conf.TrailingLogs = trailingLogs
+	conf.ShutdownOnRemove = false
+	conf.NoLegacyTelemetry = true
+	conf.Logger = hclogTo(s.log)
+
+	// The address is not an identity and is never kept: with one server it is a
+	// constant, and nothing listens.
+	_, trans := raft.NewInmemTransport(raft.ServerAddress(s.id))
+	begin := time.Now()
+	// raft panics where an entry of the log cannot be read at the start.
+	defer func() {
+		if p := recover(); p != nil {
+			cause, ok := p.(error)
+			if !ok {
+				cause = fmt.Errorf("%v", p)
+			}
+			err = damaged(s.cfg.Dir, "log", cause)
+		}
+	}()
+	s.raft, err = raft.NewRaft(conf, s.fsm, st.logs, st.stable, st.snaps, trans)
+	if err != nil {
+		return damaged(s.cfg.Dir, "state", errors.Join(err, s.fsm.restoring))
+	}
+	s.confirmer = newConfirmer(s.raft.VerifyLeader, soleHeartbeat)
+	if s.journal != nil {
+		s.journal.run()
+	}
+	f := s.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return fmt.Errorf("read the stripe's members: %w", err)
+	}
+	s.formed.Store(len(f.Configuration().Servers) > 0)
+	s.log.Debug("opened the stripe", "server-id", s.id, "formed", s.formed.Load(), "last-entry", s.raft.LastIndex(), "took", time.Since(begin))
+	return nil
+}
+
+// damaged says what to do about state that cannot be used.
+func damaged(dir, what string, err error) error {
+	if explained := explain(dir, err); errors.Is(err, os.ErrPermission) {
+		return explained
+	}
+	if errors.Is(err, errLater) {
+		return fmt.Errorf("the %s in data root %q is of a later version: %w: start that version, or give this one another data directory", what, dir, err)
+	}
+	return fmt.Errorf("the %s in data root %q cannot be used: %w: restore the folder from a backup, or move it away to start empty", what, dir, err)
+}
+
+// joined shows raft only the snapshots from which the log goes on. An older one
+// that is followed by a gap would silently lose what was acknowledged, so raft
+// must rather fail on the newest.
+type joined struct {
+	raft.SnapshotStore
+	logs raft.LogStore
+}
+
+// List implements raft.SnapshotStore.
+func (j joined) List() ([]*raft.SnapshotMeta, error) {
+	list, err := j.SnapshotStore.List()
+	if err != nil || len(list) == 0 {
+		return list, err
+	}
+	first, err := j.logs.FirstIndex()
+	if err != nil {
+		return nil, err
+	}
+	newest := list[0]
+	return slices.DeleteFunc(list, func(m *raft.SnapshotMeta) bool {
+		return m != newest && (first == 0 || m.Index+1 < first)
+	}), nil
+}
+
+// undoBirth takes back the first half of a formation that a crash cut in two:
+// term 1 is on disk, the first entry is not. No vote can have been cast in term
+// 1, because whoever is in it is alone in it.
+func (j *journal) undoBirth() error {
+	key := []byte("CurrentTerm") // raft's
+	term, err := j.GetUint64(key)
+	if err != nil || term != 1 {
+		return err
+	}
+	if last, err := j.LastIndex(); err != nil || last > 0 {
+		return err
+	}
+	return j.SetUint64(key, 0)
+}
+
+// Form gives birth to the stripe with this server as its first and active
+// member, and returns when it is active. On a stripe that is formed it only
+// waits for that.
+func (s *Stripe) Form(ctx context.Context) error {
+	if s.closing.Load() {
+		return errStopping
+	}
+	if s.formed.Load() {
+		return s.waitActive(ctx)
+	}
+	id := raft.ServerID(s.id)
+	born := make(chan error, 1)
+	go func() {
+		born <- s.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
+			Suffrage: raft.Voter, ID: id, Address: raft.ServerAddress(id),
+		}}}).Error()
+	}()
+	select {
+	case err := <-born:
+		// Another call may have been quicker: then the stripe is formed.
+		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return fmt.Errorf("form the stripe: %w", err)
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("form the stripe: %w", ctx.Err())
+	}
+	s.formed.Store(true)
+	s.changed()
+	return s.waitActive(ctx)
+}
+
+// watcher follows raft's leadership.
+func (s *Stripe) watcher() {
+	defer s.work.Done()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case lead := <-s.raft.LeaderCh():
+			s.leading.Store(false)
+			s.confirmer.revoke()
+			if lead {
+				s.activate()
+			}
+			s.changed()
+		}
+	}
+}
+
+// activate makes this server the active one, once all of the log is applied.
+// Where leadership is lost meanwhile, LeaderCh tells so next.
+func (s *Stripe) activate() {
+	if !s.catchUp() || s.fsm.damage.Load() != nil {
+		return
+	}
+	f := s.raft.GetConfiguration()
+	if f.Error() != nil {
+		return
+	}
+	voters := 0
+	for _, server := range f.Configuration().Servers {
+		if server.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	s.sole.Store(voters == 1)
+	s.formed.Store(true)
+	s.term.Store(s.raft.CurrentTerm())
+	s.clock.start(store.Time(s.fsm.time.Load()), !s.served.Load())
+	first := !s.served.Swap(true)
+	s.leading.Store(true)
+	if first {
+		s.log.Info("this server is active", "term", s.term.Load(), "entries", s.fsm.applied.Load())
+	} else {
+		s.log.Info("this server is active again", "term", s.term.Load())
+	}
+}
+
+// catchUp waits until every entry of former terms is applied.
+func (s *Stripe) catchUp() bool {
+	done := make(chan error, 1)
+	go func() { done <- s.raft.Barrier(0).Error() }()
+	tick := time.NewTicker(progressInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err == nil
+		case <-s.stop:
+			return false
+		case <-tick.C:
+			s.log.Info("applying the log", "applied", s.fsm.applied.Load(), "of", s.raft.LastIndex())
+		}
+	}
+}
+
+// snapshotter takes a snapshot when the log has grown by enough bytes; raft
+// itself counts only entries.
+func (s *Stripe) snapshotter() {
+	defer s.work.Done()
+	tick := time.NewTicker(snapshotLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		}
+		if s.fsm.bytes.Load() < max(snapshotBytes, s.fsm.size.Load()) || s.ill.Load() != nil {
+			continue
+		}
+		if err := s.snapshot(); err != nil && !s.closing.Load() {
+			s.log.Warn("no snapshot could be taken: the log grows", "error", err)
+		}
+	}
+}
+
+// snapshot writes the state beside the traffic and cuts the log short.
+func (s *Stripe) snapshot() error {
+	begin := time.Now()
+	if err := s.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return err
+	}
+	s.log.Debug("took a snapshot", "bytes", s.fsm.size.Load(), "took", time.Since(begin))
+	return nil
+}
