@@ -1,0 +1,141 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/stripe"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// status answers TC.STATUS. Programs speak RESP3 and get JSON; a bare redis-cli
+// speaks RESP2 and gets lines to read.
+func (c *conn) status(args [][]byte) {
+	form := "JSON"
+	if c.proto == 2 {
+		form = "TEXT"
+	}
+	if len(args) > 0 {
+		form = strings.ToUpper(string(args[0]))
+	}
+	st := c.srv.Status()
+	switch {
+	case len(args) > 1 || form != "JSON" && form != "TEXT":
+		c.refuse(wire.ErrBadRequest, "usage: "+byName[wire.CmdStatus].usage())
+	case form == "JSON":
+		doc, err := json.Marshal(&st)
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		c.inline = resp.AppendBulk(c.inline, doc)
+	default:
+		lines := statusLines(&st)
+		c.inline = resp.AppendArrayHeader(c.inline, len(lines))
+		for _, l := range lines {
+			c.inline = resp.AppendSimple(c.inline, l)
+		}
+	}
+}
+
+// Status tells how this server and its cluster are doing.
+func (s *Server) Status() wire.Status {
+	st := s.stripe.Status()
+	cluster := s.store.Cluster()
+	return wire.Status{
+		Server: s.cfg.Self, State: s.state(st), Version: s.cfg.Version, ServerID: st.ServerID,
+		UptimeMillis: time.Since(s.started).Milliseconds(), Running: s.cfg.Running,
+		Cluster: cluster, License: s.licence.status(cluster, s.cfg.Now()),
+		Offheap: s.store.Offheap(), Datasets: s.store.Datasets(), Durability: s.cfg.Durability,
+		Nodes: len(s.store.Nodes()), Connections: s.Connections(), Warnings: s.warnings(st, cluster),
+	}
+}
+
+// state is what operators read. A server that belongs to no stripe yet shows
+// ACTIVE: display only, it serves no data.
+func (s *Server) state(st stripe.Status) string {
+	if !st.Formed {
+		return wire.StateActive
+	}
+	return st.State
+}
+
+func (s *Server) warnings(st stripe.Status, cluster *wire.Cluster) []string {
+	list := append(s.developmentKeys(), s.licenceWarnings(cluster)...)
+	if st.DiskError != "" {
+		list = append(list, "writes are refused: "+st.DiskError)
+	}
+	if s.cfg.Password == "" {
+		list = append(list, "no password is set: whoever reaches the port can read and change everything")
+	}
+	if s.cfg.Durability == string(stripe.MemoryOnly) {
+		list = append(list, "memory only: a restart starts empty")
+	}
+	if cluster != nil && cluster.Stripe < len(cluster.Stripes) {
+		if m := mismatch(cluster.Stripes[cluster.Stripe], s.cfg.Running, "the cluster has", "this server was started with"); m != "" {
+			list = append(list, m+"; the cluster's count")
+		}
+	}
+	return list
+}
+
+// statusLines is the status for people.
+func statusLines(st *wire.Status) []string {
+	var lines []string
+	add := func(name, format string, args ...any) {
+		lines = append(lines, fmt.Sprintf("%-12s ", name+":")+fmt.Sprintf(format, args...))
+	}
+	add("server", "%s at %s:%d, version %s", st.Server.Name, st.Server.Host, st.Server.Port, st.Version)
+	add("state", "%s", st.State)
+	add("uptime", "%s", (time.Duration(st.UptimeMillis) * time.Millisecond).Round(time.Second))
+	if c := st.Cluster; c == nil {
+		add("cluster", "none yet: run cluster-tool configure")
+	} else {
+		add("cluster", "%s, stripe %d of %d", c.Name, c.Stripe+1, len(c.Stripes))
+	}
+	if l := st.License; l != nil {
+		add("licence", "%s, serial %s, for %s, expires %s", l.State, l.SerialNumber, l.Customer, l.Expires)
+	}
+	add("durability", "%s", st.Durability)
+	add("clients", "%d nodes, %d connections", st.Nodes, st.Connections)
+	for _, o := range st.Offheap {
+		add("off-heap", "%s: %s of %s used", o.Name, size(o.Used), size(o.Size))
+	}
+	for _, d := range st.Datasets {
+		add("dataset", "%s: %d sessions, %s in %s", d.Name, d.Sessions, size(d.Bytes), d.Offheap)
+	}
+	for _, w := range st.Warnings {
+		add("warning", "%s", w)
+	}
+	return lines
+}
+
+// size writes bytes for people, with one decimal where it is not a whole number.
+func size(n uint64) string {
+	units := []string{"B", "kB", "MB", "GB", "TB", "PB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f /= 1024
+		i++
+	}
+	if f == float64(uint64(f)) {
+		return fmt.Sprintf("%.0f %s", f, units[i])
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
+
+// stop answers before it stops, so that whoever asked knows.
+func (c *conn) stop([][]byte) {
+	if c.srv.cfg.Stop == nil {
+		c.refuse(wire.ErrGeneric, "this server cannot be stopped from here")
+		return
+	}
+	c.srv.log.Info("stop was asked for", "peer", c.nc.RemoteAddr())
+	c.ok()
+	c.leaving = true
+	c.flush()
+	c.srv.stopOnce.Do(c.srv.cfg.Stop)
+}

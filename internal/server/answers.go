@@ -1,0 +1,259 @@
+package server
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// answers keeps the answers of one connection in the order of its commands and
+// writes them.
+//
+// A command that is answered at once appends to inline, which belongs to the
+// reading goroutine and costs no lock. A command that waits takes a slot in the
+// queue; whoever finishes it fills the slot, and whoever finishes the first one
+// in the queue moves all that is finished to out and starts a flush. What was
+// answered at once behind a waiting command stays in that slot's tail. So no
+// answer ever passes another one, and nobody waits for the network but the
+// reading goroutine and the flush.
+type answers struct {
+	nc     net.Conn
+	limits *Limits
+	flushs sync.WaitGroup // flushes that run
+
+	inline []byte // of the reading goroutine: answers not yet handed over
+
+	mu      sync.Mutex
+	changed sync.Cond // room in the queue or in the output, or broken
+	queue   []*slot   // commands that wait, in order, from first on
+	first   int
+	free    []*slot
+	out     []byte // in order, to be written next
+	spare   []byte // the buffer that out takes turns with
+	held    int    // bytes in out, in tails and in the write that runs
+	writing bool   // somebody writes, and writes out too before it leaves
+	broken  bool   // the connection is closed: answers are dropped
+}
+
+// slot is the place of one waiting command among the answers. finish is its
+// callback, made once, so that a waiting command costs no allocation.
+type slot struct {
+	a      *answers
+	answer []byte
+	tail   []byte
+	done   bool
+	finish func(wire.Outcome, error)
+}
+
+// keepBuffer is the largest buffer that is kept for the next answer: a large
+// one must not stay with an idle connection.
+const keepBuffer = 64 << 10
+
+func (a *answers) init(nc net.Conn, limits *Limits) {
+	a.nc, a.limits = nc, limits
+	a.changed.L = &a.mu
+}
+
+// wait takes a place for a command that is answered later: by s.finish, or by
+// s.settle. It blocks while the window is full.
+func (a *answers) wait() *slot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handOverLocked()
+	for len(a.queue)-a.first >= a.limits.Window && !a.broken {
+		a.startFlushLocked()
+		a.changed.Wait()
+	}
+	var s *slot
+	if n := len(a.free); n > 0 {
+		s, a.free = a.free[n-1], a.free[:n-1]
+	} else {
+		s = &slot{a: a}
+		s.finish = s.outcome
+	}
+	if len(a.queue) == cap(a.queue) && a.first > len(a.queue)/2 {
+		a.queue = a.queue[:copy(a.queue, a.queue[a.first:])]
+		a.first = 0
+	}
+	a.queue = append(a.queue, s)
+	return s
+}
+
+// outcome answers a change: it is the callback of a proposal and must not block.
+func (s *slot) outcome(o wire.Outcome, err error) {
+	s.settle(func(dst []byte) []byte { return appendOutcome(dst, &o, err) })
+}
+
+// settle fills the slot with what encode appends.
+func (s *slot) settle(encode func(dst []byte) []byte) {
+	a := s.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.answer = encode(s.answer[:0])
+	s.done = true
+	a.held += len(s.answer)
+	if a.queue[a.first] != s {
+		return
+	}
+	for a.first < len(a.queue) && a.queue[a.first].done {
+		head := a.queue[a.first]
+		a.out = append(append(a.out, head.answer...), head.tail...)
+		a.queue[a.first] = nil
+		a.first++
+		a.recycleLocked(head)
+	}
+	if a.first == len(a.queue) {
+		a.queue, a.first = a.queue[:0], 0
+	}
+	a.changed.Broadcast()
+	a.startFlushLocked()
+}
+
+func (a *answers) recycleLocked(s *slot) {
+	s.done = false
+	s.answer, s.tail = reuse(s.answer), reuse(s.tail)
+	if len(a.free) < 64 {
+		a.free = append(a.free, s)
+	}
+}
+
+func reuse(b []byte) []byte {
+	if cap(b) > keepBuffer {
+		return nil
+	}
+	return b[:0]
+}
+
+// handOverLocked moves the inline answers to their place in the order.
+func (a *answers) handOverLocked() {
+	if len(a.inline) == 0 {
+		return
+	}
+	if n := len(a.queue); n > a.first {
+		last := a.queue[n-1]
+		last.tail = append(last.tail, a.inline...)
+	} else {
+		a.out = append(a.out, a.inline...)
+	}
+	a.held += len(a.inline)
+	a.inline = reuse(a.inline)
+}
+
+// startFlushLocked has out written by a goroutine of its own, unless somebody
+// writes already. Callbacks end here: they must not wait for a peer.
+func (a *answers) startFlushLocked() {
+	if a.writing || a.broken || len(a.out) == 0 {
+		return
+	}
+	a.writing = true
+	a.flushs.Go(func() {
+		runtime.Gosched() // the rest of a batch joins this write
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.writeLocked()
+	})
+}
+
+// writeLocked writes until out is empty. The caller has set writing.
+func (a *answers) writeLocked() {
+	for len(a.out) > 0 && !a.broken {
+		buf := a.out
+		a.out, a.spare = a.spare[:0], nil
+		a.mu.Unlock()
+		err := a.write(buf)
+		a.mu.Lock()
+		a.held -= len(buf)
+		a.spare = reuse(buf)
+		if err != nil {
+			a.breakLocked()
+		}
+		a.changed.Broadcast()
+	}
+	a.writing = false
+	a.changed.Broadcast()
+}
+
+func (a *answers) write(buf []byte) error {
+	if err := a.nc.SetWriteDeadline(time.Now().Add(a.limits.Write)); err != nil {
+		return err
+	}
+	_, err := a.nc.Write(buf)
+	return err
+}
+
+// flush is called by the reading goroutine before it waits for input: all that
+// can be answered leaves in one write. It blocks while the peer is too far
+// behind, and reports whether the connection is still good.
+func (a *answers) flush() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handOverLocked()
+	if !a.writing && len(a.out) > 0 && !a.broken {
+		a.writing = true
+		a.writeLocked()
+	}
+	for a.held > a.limits.MaxOutput && !a.broken {
+		a.changed.Wait()
+	}
+	return !a.broken
+}
+
+// crowded reports whether the inline answers must be handed over before the
+// next command, although more input has arrived.
+func (a *answers) crowded() bool { return len(a.inline) > keepBuffer }
+
+// drain waits until every waiting command is answered and written, at most for
+// limit, then lets nothing more out and awaits the flush that runs.
+func (a *answers) drain(limit time.Duration) {
+	over := false
+	timer := time.AfterFunc(limit, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		over = true
+		a.changed.Broadcast()
+	})
+	defer timer.Stop()
+	a.mu.Lock()
+	a.handOverLocked()
+	a.startFlushLocked()
+	for !over && !a.broken && (a.first < len(a.queue) || len(a.out) > 0 || a.writing) {
+		a.changed.Wait()
+	}
+	a.breakLocked()
+	a.mu.Unlock()
+	a.flushs.Wait()
+}
+
+// breakLocked closes the connection: both ends learn that nothing more comes.
+func (a *answers) breakLocked() {
+	if !a.broken {
+		a.broken = true
+		_ = a.nc.Close()
+	}
+	a.changed.Broadcast()
+}
+
+// appendOutcome appends the answer to a change.
+func appendOutcome(dst []byte, o *wire.Outcome, err error) []byte {
+	if err == nil && o.Err != nil {
+		err = o.Err
+	}
+	if err != nil {
+		return appendError(dst, err)
+	}
+	var few [8][]byte
+	return appendList(dst, o.AppendTo(few[:0]))
+}
+
+// appendList appends a flat answer.
+func appendList(dst []byte, list [][]byte) []byte {
+	dst = resp.AppendArrayHeader(dst, len(list))
+	for _, b := range list {
+		dst = resp.AppendBulk(dst, b)
+	}
+	return dst
+}

@@ -1,0 +1,269 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/ownership"
+	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// conn is one connection. Its fields belong to the reading goroutine unless
+// said otherwise.
+type conn struct {
+	answers
+	srv    *Server
+	id     uint64
+	since  time.Time
+	rd     *resp.Reader
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+
+	proto    int
+	authed   bool              // may use every command
+	failures int               // wrong passwords
+	served   bool              // a command was executed: the handshake is over
+	member   *ownership.Member // nil before TC.JOIN
+	leaving  bool              // close after the answers that are there
+	encode   func(*wire.Session)
+	fields   [][]byte // scratch of encode
+	loads    waitingLoads
+	aside    sync.WaitGroup // commands that run beside the reading goroutine
+
+	reads    int       // calls of Read since the last command
+	began    time.Time // when the first byte of the command being read came
+	deadline time.Time // of reads, as set on nc
+
+	about aboutConn // shown by CLIENT; guarded by answers.mu
+}
+
+// aboutConn is what a peer told of itself.
+type aboutConn struct {
+	name, lib, libVersion string
+	node                  string // of a joined node
+	last                  string // name of the last command
+}
+
+func newConn(s *Server, nc net.Conn, id uint64) *conn {
+	c := &conn{srv: s, id: id, since: time.Now(), proto: 2, authed: s.cfg.Password == ""}
+	c.answers.init(nc, &s.cfg.Limits)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.encode = c.appendSession
+	limits := strangers
+	if c.authed {
+		limits = s.cfg.Limits.input()
+	}
+	c.rd = resp.NewReader(c, limits)
+	return c
+}
+
+// run serves the connection until it ends, and leaves nothing of it behind.
+func (c *conn) run() {
+	defer c.srv.forget(c)
+	c.ended(c.serve())
+	c.drain(c.srv.cfg.Limits.Drain)
+	c.cancel()
+	c.aside.Wait()
+	if c.member != nil {
+		c.member.Left()
+	}
+}
+
+// Close ends the connection without waiting: ownership calls it when the node
+// has opened a newer one.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.breakLocked()
+	return nil
+}
+
+// stopReading lets the connection end after the commands that have arrived.
+func (c *conn) stopReading() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// errLeft ends a connection that needs no log line.
+var errLeft = errors.New("connection is done")
+
+func (c *conn) serve() error {
+	for !c.leaving {
+		c.reads, c.began = 0, time.Time{}
+		args, err := c.rd.ReadCommand()
+		if err != nil {
+			return err
+		}
+		if len(args) == 0 {
+			continue
+		}
+		c.execute(args)
+		if c.crowded() && !c.flush() {
+			return errLeft
+		}
+	}
+	return errLeft
+}
+
+// Read feeds the codec. It runs when everything that had arrived is executed,
+// so this is the moment to answer.
+func (c *conn) Read(p []byte) (int, error) {
+	if !c.flush() {
+		return 0, errLeft
+	}
+	if err := c.setDeadline(); err != nil {
+		return 0, err
+	}
+	// After the deadline is set: Shutdown does it the other way round.
+	if c.srv.stopping.Load() {
+		return 0, errLeft
+	}
+	first := !c.served && c.reads == 0
+	c.reads++
+	n, err := c.nc.Read(p)
+	if first && n > 1 && p[0] == 22 && p[1] == 3 {
+		return 0, errTLS
+	}
+	return n, err
+}
+
+var errTLS = errors.New("the peer speaks TLS and this port does not")
+
+// setDeadline bounds the read to come: a stranger must introduce itself in
+// time, a command that has begun must end, and an idle tool is sent away. A
+// joined node may be idle: TCP keep-alive finds out whether it still lives.
+func (c *conn) setDeadline() error {
+	l, now := &c.srv.cfg.Limits, time.Now()
+	var d time.Time
+	switch {
+	case !c.authed || !c.served:
+		d = c.since.Add(l.Handshake)
+	case c.reads > 0: // the command was not whole with the read before
+		if c.began.IsZero() {
+			c.began = now
+		}
+		d = c.began.Add(l.Command)
+	case c.member == nil:
+		d = now.Add(l.Idle)
+		if late := d.Sub(c.deadline); late >= 0 && late < l.Idle/16 {
+			return nil // near enough, and cheaper
+		}
+	}
+	if d.Equal(c.deadline) {
+		return nil
+	}
+	c.deadline = d
+	return c.nc.SetReadDeadline(d)
+}
+
+// ended tells the peer and the log why the connection ends, where it is worth it.
+func (c *conn) ended(err error) {
+	var protocol *resp.ProtocolError
+	peer := c.nc.RemoteAddr()
+	switch {
+	case errors.Is(err, errLeft), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+	case errors.As(err, &protocol):
+		c.inline = appendError(c.inline, &wire.Error{Word: wire.ErrGeneric, Text: protocol.Error()})
+		c.srv.rejects.warn("connection closed: not RESP, or above a limit", "peer", peer, "error", protocol)
+	case errors.Is(err, errTLS):
+		c.srv.rejects.warn("connection closed: "+errTLS.Error(), "peer", peer)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if c.srv.stopping.Load() {
+			return
+		}
+		why := "idle for too long"
+		if !c.authed || !c.served {
+			why = "no complete handshake in time"
+		} else if !c.began.IsZero() {
+			why = "a command did not end in time"
+		}
+		c.srv.rejects.warn("connection closed: "+why, "peer", peer)
+	default:
+		c.srv.log.Debug("connection lost", "peer", peer, "error", err)
+	}
+}
+
+// execute runs one command: its answer is in inline, or has a slot.
+func (c *conn) execute(args [][]byte) {
+	name := args[0]
+	if browser(args) {
+		c.srv.rejects.warn("connection closed: an HTTP request came to the RESP port", "peer", c.nc.RemoteAddr())
+		c.leaving = true
+		return
+	}
+	cmd := lookup(name)
+	if cmd == nil {
+		if !c.authed {
+			c.refuse(wire.ErrNoAuth, needAuth)
+			return
+		}
+		c.refuse(wire.ErrGeneric, unknownCommand(name))
+		return
+	}
+	switch {
+	case !c.authed && !cmd.anybody:
+		c.refuse(wire.ErrNoAuth, needAuth)
+	case cmd.arity > 0 && len(args) != cmd.arity, cmd.arity < 0 && len(args) < -cmd.arity:
+		c.refuse(wire.ErrBadRequest, "wrong number of arguments; usage: "+cmd.usage())
+	case cmd.cluster && c.srv.stopping.Load():
+		c.refuse(wire.ErrStopping, "this server is shutting down")
+	case cmd.cluster && !c.srv.isConfigured():
+		c.refuse(wire.ErrUnconfigured, c.srv.unconfiguredText())
+	default:
+		cmd.run(c, args[1:])
+	}
+	c.served = true
+	c.note(cmd)
+}
+
+const needAuth = "this server wants a password: AUTH or HELLO 3 AUTH default PASSWORD first"
+
+func (c *conn) note(cmd *command) {
+	if c.about.last == cmd.name { // only this goroutine writes it
+		return
+	}
+	c.mu.Lock()
+	c.about.last = cmd.name
+	c.mu.Unlock()
+}
+
+// browser recognises HTTP: a page in a browser can make it post to any port of
+// the machine, and lines of its body would be commands.
+func browser(args [][]byte) bool {
+	switch name := args[0]; len(name) {
+	case 4:
+		if bytes.EqualFold(name, []byte("POST")) {
+			return true
+		}
+	case 5:
+		if bytes.EqualFold(name, []byte("Host:")) {
+			return true
+		}
+	}
+	return len(args) == 3 && bytes.HasPrefix(args[2], []byte("HTTP/")) && bytes.HasPrefix(args[1], []byte("/"))
+}
+
+// refuse answers the command being executed with an error.
+func (c *conn) refuse(w wire.Word, text string) {
+	c.inline = appendError(c.inline, &wire.Error{Word: w, Text: text})
+}
+
+// fail answers the command being executed with err.
+func (c *conn) fail(err error) { c.inline = appendError(c.inline, err) }
+
+// ok answers the command being executed with OK.
+func (c *conn) ok() { c.inline = resp.AppendSimple(c.inline, "OK") }
+
+// appendError appends err in wire form. An error without a word is ours to
+// explain: it gets ERR.
+func appendError(dst []byte, err error) []byte {
+	var refusal *wire.Error
+	if !errors.As(err, &refusal) {
+		refusal = &wire.Error{Word: wire.ErrGeneric, Text: err.Error()}
+	}
+	return resp.AppendError(dst, refusal.Error())
+}

@@ -1,0 +1,337 @@
+// Package testcluster runs a real server in a test's process: store, stripe,
+// ownership and server on a port of 127.0.0.1, configured with a throw-away key
+// and licence. Nothing is faked, so what a test sees a user sees.
+//
+//	c := testcluster.Start(t)
+//	cl, err := client.New(client.Options{Hosts: []string{c.Addr()}, Node: true})
+//
+// It is for tests only; a test holds that nothing else imports it.
+package testcluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/ownership"
+	"github.com/terracotta-go/terracotta/internal/server"
+	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/stripe"
+	"github.com/terracotta-go/terracotta/internal/wire"
+	"github.com/terracotta-go/terracotta/license"
+)
+
+// Name is the name under which the cluster is configured.
+const Name = "TestCluster"
+
+// Version is the version that the server runs as and that the licence allows.
+const Version = "10.4.0-SNAPSHOT"
+
+const keyID = "dev-testcluster"
+
+// options say what to start; the zero options are a configured server in memory.
+type options struct {
+	unconfigured bool
+	dir          string
+	password     string
+	limits       server.Limits
+	offheap      uint64
+	lease        time.Duration
+	window       time.Duration
+	logger       *slog.Logger
+}
+
+// Option changes what Start starts.
+type Option func(*options)
+
+// Unconfigured leaves out configure: data commands answer UNCONFIGURED.
+func Unconfigured() Option { return func(o *options) { o.unconfigured = true } }
+
+// Dir keeps the data in dir, fsynced, so that Restart and Kill find it again.
+// Without it the server is memory only, and what a restart starts is empty but
+// configured.
+func Dir(dir string) Option { return func(o *options) { o.dir = dir } }
+
+// Password sets the shared secret.
+func Password(p string) Option { return func(o *options) { o.password = p } }
+
+// Limits replaces the server's limits; zero fields keep their defaults.
+func Limits(l server.Limits) Option { return func(o *options) { o.limits = l } }
+
+// Offheap sets the size of each off-heap resource in bytes; default 512 MB.
+func Offheap(size uint64) Option { return func(o *options) { o.offheap = size } }
+
+// Lease sets the nodes' lease; default that of package wire.
+func Lease(d time.Duration) Option { return func(o *options) { o.lease = d } }
+
+// ReconnectWindow sets how long an absent node is waited for; default that of package wire.
+func ReconnectWindow(d time.Duration) Option { return func(o *options) { o.window = d } }
+
+// Logger replaces the logger, which otherwise writes to the test's log.
+func Logger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// Cluster is one running server. Its methods fail the test instead of
+// returning errors; they are for the test's goroutine.
+type Cluster struct {
+	t       testing.TB
+	o       options
+	addr    string
+	key     ed25519.PrivateKey
+	keys    *license.Keys
+	license []byte
+	files   string // folder with license.xml and trusted/
+	log     *slog.Logger
+
+	srv     *server.Server
+	own     *ownership.Ownership
+	stripe  *stripe.Stripe
+	served  chan struct{} // closed when Serve has returned
+	stopped chan struct{} // closed when TC.STOP was asked for
+	running bool
+}
+
+// Start starts a server that is closed when the test ends.
+func Start(t testing.TB, opts ...Option) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, addr: "127.0.0.1:0", o: options{offheap: 512 << 20}}
+	for _, o := range opts {
+		o(&c.o)
+	}
+	out := &testLog{t: t}
+	c.log = c.o.logger
+	if c.log == nil {
+		c.log = slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	c.makeLicense()
+	t.Cleanup(func() {
+		c.Stop()
+		out.close()
+	})
+	c.Start()
+	return c
+}
+
+// makeLicense makes a key, a licence of a hundred GB, and files of both.
+func (c *Cluster) makeLicense() {
+	c.t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	c.check(err)
+	c.key = private
+	der, err := x509.MarshalPKIXPublicKey(public)
+	c.check(err)
+	c.files = c.t.TempDir()
+	c.check(os.Mkdir(c.TrustedKeys(), 0o755))
+	block := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	c.check(os.WriteFile(filepath.Join(c.TrustedKeys(), keyID+".pem"), block, 0o644))
+	c.keys, err = license.ReadKeys(os.DirFS(c.TrustedKeys()))
+	c.check(err)
+	c.license = c.IssueLicense(func(*license.License) {})
+	c.check(os.WriteFile(c.LicenseFile(), c.license, 0o644))
+}
+
+// IssueLicense makes another licence that this cluster trusts: the usual one
+// after change.
+func (c *Cluster) IssueLicense(change func(*license.License)) []byte {
+	c.t.Helper()
+	l := license.License{
+		SerialNumber: "TEST-1", CustomerID: "1", CustomerName: "The test", ContractDetails: "none", LicenseTypeDetails: "none",
+		Expiration: time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 90), OS: "any", ProductCode: license.Product, ProductName: "Terracotta",
+		ProductVersion: "10.4", Usage: "test", Renewal: "none", LicenseType: "trial", OffheapLimit: 100 << 30,
+		Flags: map[string]bool{license.FlagWebsessions: true, license.FlagTCStore: true},
+	}
+	change(&l)
+	draft, err := license.Draft(l, keyID)
+	c.check(err)
+	doc, err := license.Sign(draft, keyID, c.key)
+	c.check(err)
+	return doc
+}
+
+// Start starts the server after a Stop or Kill, on the same port.
+func (c *Cluster) Start() {
+	c.t.Helper()
+	ln, err := net.Listen("tcp", c.addr)
+	c.check(err)
+	c.addr = ln.Addr().String()
+	st := store.New()
+	durability := stripe.MemoryOnly
+	if c.o.dir != "" {
+		durability = stripe.EveryWrite
+	}
+	self := c.Running().Servers[0]
+	c.stripe, err = stripe.Open(stripe.Config{Dir: c.o.dir, Durability: durability, ServerName: self.Name, Logger: c.log}, st)
+	if err != nil {
+		_ = ln.Close()
+	}
+	c.check(err)
+	c.own = ownership.New(ownership.Config{
+		Lease: c.o.lease, ReconnectWindow: c.o.window, ServerName: self.Name, MaxValue: c.o.limits.MaxValue, Logger: c.log,
+	}, c.stripe, st)
+	stopped := make(chan struct{})
+	c.stopped = stopped
+	c.srv = server.New(server.Config{
+		Self: self, Running: c.Running(), Durability: string(durability), Version: Version, Password: c.o.password,
+		Keys: c.keys, Limits: c.o.limits, Stop: func() { close(stopped) }, Logger: c.log,
+	}, c.own, c.stripe, st)
+	served := make(chan struct{})
+	c.served = served
+	go func() {
+		defer close(served)
+		if err := c.srv.Serve(ln); err != nil {
+			c.log.Error("serve", "error", err)
+		}
+	}()
+	c.running = true
+	if st.Cluster() == nil && !c.o.unconfigured {
+		c.Configure()
+	}
+	if st.Cluster() != nil {
+		c.waitActive()
+	}
+}
+
+// Configure configures the cluster as cluster-tool does.
+func (c *Cluster) Configure() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err := c.srv.Configure(ctx, &wire.ConfigureRequest{
+		Cluster: wire.Cluster{Name: Name, Stripes: []wire.StripeConfig{c.Running()}}, License: c.license,
+	})
+	c.check(err)
+}
+
+func (c *Cluster) waitActive() {
+	c.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		st := c.stripe.Status()
+		if st.State == wire.StateActive {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("testcluster: still %s after 10 s", st.State)
+		}
+		<-time.After(2 * time.Millisecond) // Changes is for ownership alone
+	}
+}
+
+// Running is the configuration that the server was started with.
+func (c *Cluster) Running() wire.StripeConfig {
+	host, portText, err := net.SplitHostPort(c.addr)
+	c.check(err)
+	var port int
+	_, err = fmt.Sscan(portText, &port)
+	c.check(err)
+	return wire.StripeConfig{
+		Servers:          []wire.ServerConfig{{Name: "tc1", Host: host, Port: port, GroupPort: port + 20}},
+		OffheapResources: []wire.OffheapResource{{Name: "offheap-1", Size: c.o.offheap}, {Name: "offheap-2", Size: c.o.offheap}},
+		DataDirectories: []wire.DataDirectory{
+			{Name: "PLATFORM", Path: "/data/dataroots/platform", Platform: true},
+			{Name: "dataroot-1", Path: "/data/dataroots/dataroot-1"}, {Name: "dataroot-2", Path: "/data/dataroots/dataroot-2"},
+		},
+		FailoverPriority: "availability", LeaseLength: c.o.lease, ReconnectWindow: wire.DefaultReconnectWindow,
+	}
+}
+
+// Addr is the host:port for clients. It stays the same over restarts.
+func (c *Cluster) Addr() string { return c.addr }
+
+// URI is the terracotta:// URI of dataset, or of the cluster where dataset is "".
+func (c *Cluster) URI(dataset string) string {
+	if dataset != "" {
+		dataset = "/" + dataset
+	}
+	return "terracotta://" + c.addr + dataset
+}
+
+// License is the document that the cluster is configured with; LicenseFile is
+// a file that holds it.
+func (c *Cluster) License() []byte     { return c.license }
+func (c *Cluster) LicenseFile() string { return filepath.Join(c.files, "license.xml") }
+
+// TrustedKeys is a directory with the public key of the licence.
+func (c *Cluster) TrustedKeys() string { return filepath.Join(c.files, "trusted") }
+
+// Status is what TC.STATUS would answer.
+func (c *Cluster) Status() wire.Status { return c.srv.Status() }
+
+// StopAsked returns a channel that is closed once a TC.STOP was answered.
+// Whoever sent it calls Stop: the process around a real server does.
+func (c *Cluster) StopAsked() <-chan struct{} { return c.stopped }
+
+// Stop stops the server in order. Stopping twice does nothing.
+func (c *Cluster) Stop() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	c.stop(ctx)
+}
+
+// Kill stops the server without finishing anything: connections break at once,
+// answers are lost.
+func (c *Cluster) Kill() {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c.stop(ctx)
+}
+
+func (c *Cluster) stop(ctx context.Context) {
+	c.t.Helper()
+	if !c.running {
+		return
+	}
+	c.running = false
+	_ = c.srv.Shutdown(ctx) // its error says that answers were cut off
+	<-c.served
+	c.own.Close()
+	if err := c.stripe.Close(); err != nil {
+		c.t.Errorf("testcluster: close the stripe: %v", err)
+	}
+}
+
+// Restart stops the server in order and starts it again.
+func (c *Cluster) Restart() {
+	c.t.Helper()
+	c.Stop()
+	c.Start()
+}
+
+func (c *Cluster) check(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatalf("testcluster: %v", err)
+	}
+}
+
+// testLog writes to the test's log until the test ends, after which that would panic.
+type testLog struct {
+	t      testing.TB
+	mu     sync.Mutex // guards closed, and keeps the test from ending within a Log
+	closed bool
+}
+
+func (l *testLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.t.Logf("%s", bytes.TrimRight(p, "\n"))
+	}
+	return len(p), nil
+}
+
+func (l *testLog) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
