@@ -1,14 +1,32 @@
 // Package config is the only room that knows viper and tc-config.xml: it turns
 // flags, environment, JAVA_OPTS properties, files and defaults into plain,
-// validated structs. Precedence: flag, environment, JAVA_OPTS property, file,
-// default. All faults are reported at once.
+// validated structs.
+//
+// The one idea: each setting stands once, in a table (settings.go), with its
+// names on every floor. A floor higher up wins: flag, environment, JAVA_OPTS
+// property, settings file, tc-config.xml, default. Whoever asks where a value
+// came from is answered by the same loop that chose it. All faults are reported
+// at once, each with the key, the value, its origin and an example.
+//
+//	config.ServerFlags(cmd.Flags())
+//	...
+//	cfg, err := config.LoadServer(cmd.Flags(), os.Environ())
+//
+// The structs travel by value; nobody else reads environment, flags or files.
 package config
 
 import (
-	"github.com/spf13/pflag"
+	"strings"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
 	"github.com/terracotta-go/terracotta/websessions"
+)
+
+// Version and Commit name this build. They are set by the linker
+// (-ldflags "-X .../config.Version=... -X .../config.Commit=...").
+var (
+	Version = "10.4.0-SNAPSHOT"
+	Commit  = ""
 )
 
 // Common is what every binary of an image has.
@@ -23,39 +41,54 @@ type Common struct {
 
 // Setting is one line of `terracotta-server config`.
 type Setting struct {
-	Key    string // e.g. offheap-resource
-	Value  string // "(set)" for secrets
-	Origin string // e.g. "environment OFFHEAP_RESOURCE1_SIZE", "default", "/configs/tc-config.xml:12:9"
+	Key    string `json:"key"`    // e.g. offheap-resource
+	Value  string `json:"value"`  // "(set)" for secrets
+	Origin string `json:"origin"` // e.g. "environment OFFHEAP_RESOURCE1_SIZE", "default", "/configs/tc-config.xml:12:9"
 }
 
 // Server is the whole configuration of a terracotta-server.
 type Server struct {
 	Common
-	Self           wire.ServerConfig // this server among Stripe.Servers
-	Bind           string            // address to listen on, default 0.0.0.0
-	ManagementPort int               // 9540
+	// Self is this server: the one of Stripe.Servers with its name. Where an
+	// advertised host is set and there are several servers, only Self carries it,
+	// because all servers of a stripe must run the same Stripe.
+	Self           wire.ServerConfig
+	Bind           string // address to listen on, default 0.0.0.0
+	ManagementPort int    // 9540; 0 = any free one
 	Stripe         wire.StripeConfig
-	Durability     string // "every write", "every second", "memory only"
+	Durability     string // one of the Durability constants
 	TrustedKeys    string // directory of public keys
 	Password       string // shared secret of TC_PASSWORD_FILE or TC_PASSWORD, "" = none
 	MaxConnections int
 	MaxValue       int // bytes
 }
 
-// ServerFlags registers the server's flags on fs.
-func ServerFlags(fs *pflag.FlagSet) { panic("not built") }
+// The values of Server.Durability.
+const (
+	EveryWrite  = "every write"  // acknowledged after fsync
+	EverySecond = "every second" // a crash of the machine may lose the last second
+	MemoryOnly  = "memory only"  // a stop of the server loses everything
+)
 
-// LoadServer reads everything. environ is os.Environ(); it and fs are the only inputs beside the files they name.
-func LoadServer(fs *pflag.FlagSet, environ []string) (Server, error) { panic("not built") }
+// Platform returns the data directory of the log and the snapshots; ok is false
+// where the stripe has none.
+func (s Server) Platform() (dir wire.DataDirectory, ok bool) {
+	for _, d := range s.Stripe.DataDirectories {
+		if d.Platform {
+			return d, true
+		}
+	}
+	return wire.DataDirectory{}, false
+}
 
 // Tool is the configuration of the cluster tool beside its command line.
 type Tool struct {
 	Common
 	TrustedKeys       string // directory of public keys
-	Password          string
-	LicenseURL        string
+	Password          string // shared secret of the servers, "" = none
+	LicenseURL        string // may hold secrets: Settings shows it without them
 	LicenseFile       string // where a fetched licence goes and the default one is: /licenses/license.xml
-	LicenseSHA256     string
+	LicenseSHA256     string // 64 lower-case hexadecimal digits, "" = not pinned
 	LicenseCA         string // PEM file
 	LicenseAllowHTTP  bool   // LICENSE_ALLOW_HTTP=Y
 	LicenseTokenFile  string // file with a bearer token
@@ -63,12 +96,10 @@ type Tool struct {
 	LicenseClientKey  string
 }
 
-// LoadTool reads the environment of the cluster tool.
-func LoadTool(environ []string) (Tool, error) { panic("not built") }
-
 // Cart is the configuration of the cart example.
 type Cart struct {
 	Common
+	Name     string   // of this server, shown on the page: the host name
 	Listen   string   // default :8080
 	Contexts []string // context paths, default /cart and /Cart
 	Color    string   // goldenrod or darkseagreen; default by the parity of the port or name
@@ -76,12 +107,29 @@ type Cart struct {
 	Sessions websessions.Config
 }
 
-// LoadCart reads flags, environment and JAVA_OPTS of the cart example.
-func CartFlags(fs *pflag.FlagSet)                                { panic("not built") }
-func LoadCart(fs *pflag.FlagSet, environ []string) (Cart, error) { panic("not built") }
+// Fault is one thing that is wrong in a configuration. Load functions join all
+// faults with errors.Join.
+type Fault struct {
+	Key     string // the setting, or the place in a file
+	Value   string // as given; "" where it is missing or secret
+	Origin  string // where the value came from; "" where it is missing
+	Problem string // what is wrong
+	Example string // a line that works; may be ""
+}
 
-// ParseTCConfig reads a tc-config.xml. vars gives the values of the substitutions
-// %h %i %H %n %t and of %(property). Errors carry name:line:column.
-func ParseTCConfig(name string, doc []byte, vars func(string) (string, bool)) (wire.StripeConfig, error) {
-	panic("not built")
+// Error returns one line: origin, key and value, problem, example.
+func (f *Fault) Error() string {
+	var b strings.Builder
+	b.WriteString(f.Key)
+	if f.Value != "" {
+		b.WriteString(" " + quoted(f.Value))
+	}
+	if f.Origin != "" {
+		b.WriteString(" (" + f.Origin + ")")
+	}
+	b.WriteString(": " + f.Problem)
+	if f.Example != "" {
+		b.WriteString("; example: " + f.Example)
+	}
+	return b.String()
 }
