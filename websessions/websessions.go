@@ -1,122 +1,298 @@
 // Package websessions gives net/http applications clustered, coherent sessions,
-// sticky or not.
+// sticky or not: every node sees every session as the last response left it, a
+// logout holds everywhere at once, and parallel requests of one browser do not
+// overwrite each other's changes.
+//
+//	var Cart = websessions.NewAttribute[[]string]("cart")
+//
+//	sessions, err := websessions.New(websessions.Config{URI: "terracotta://server:9410/shop"})
+//	http.Handle("/", sessions.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+//		err := Cart.Update(r.Context(), func(c *[]string) error { *c = append(*c, "book"); return nil })
+//		...
+//	})))
+//
+// The one idea: a session is a map of attributes, and a request commits which
+// of them it changed, based on what it had read; the cluster refuses a change
+// that came too late. So reading costs no writing, requests are never queued
+// behind each other, and nothing is overwritten unseen.
+//
+// Caveats first. A response is held back up to 64 KiB until its changes are
+// agreed; a longer or flushed one streams, and then a new session can no longer
+// get its cookie (ErrHeadersSent): call Session.Save before. When a handler
+// panics, its uncommitted changes are dropped. When the cluster cannot agree,
+// the browser gets an error page in place of the held response, and a broken
+// connection in place of a streamed one: never a success that was none.
+//
+// The cookie carries a random secret, the cluster knows only its hash. Ids that
+// the cluster does not know are never adopted; Login gives a new one. Sessions
+// without content are not stored, so robots cost nothing.
 package websessions
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-// Config configures Sessions. The zero value plus URI works.
-type Config struct {
-	URI             string   // terracotta://host[:port][,host...]/dataset; property store.tcstore.uri
-	OffheapResource string   // store.tcstore.offheapResource; "" = the cluster's first
-	DiskResource    string   // store.tcstore.diskResource; "" = the platform's
-	Tags            []string // store.tcstore.tags, shown to operators
+// Sessions is the session middleware of one application on one node. It is safe
+// for concurrent use.
+type Sessions struct {
+	cfg       Config
+	b         backend
+	log       *slog.Logger
+	now       func() time.Time
+	stats     counters
+	warnPlain sync.Once
 
-	SessionLocking   bool
-	SynchronousWrite bool
-	MaxBytesOnHeap   int64 // 0 = default
-	MaxBytesOffHeap  int64 // accepted, see docs; 0 = none
-	Rejoin           bool
-	NonStopTimeout   time.Duration // how long a request waits for the cluster; -1 = until the request ends; 0 = default
-	Concurrency      int
-
-	IdleTimeout         time.Duration // 0 = 30 minutes
-	AbsoluteTimeout     time.Duration // 0 = none
-	ContextPath         string        // "" = "/"
-	Cookie              Cookie
-	TrustForwardedProto bool   // believe X-Forwarded-Proto: https
-	Password            string // shared secret of the cluster
-	Label               string // shown to operators
-	Codec               Codec  // nil = JSON
-	Logger              *slog.Logger
+	mu      sync.Mutex    // guards what follows
+	running int           // requests within Handler
+	closed  bool          // Close was called
+	idle    chan struct{} // closed when closed and running is 0
 }
 
-// Cookie configures the session cookie.
-type Cookie struct {
-	Name     string        // "" = TCSESSION, with __Host- before it over TLS
-	Domain   string        // "" = the host only; a domain rules out the __Host- prefix
-	SameSite http.SameSite // 0 = Lax
-	Route    string        // suffix for sticky balancers, like jvmRoute; "" = none
-	MaxAge   time.Duration // 0 = until the browser ends
+// New returns Sessions on the cluster of cfg.URI. It does not wait for the
+// cluster: requests do, each for NonStopTimeout, and Ready does.
+func New(cfg Config) (*Sessions, error) {
+	err := cfg.Validate()
+	if cfg.URI == "" {
+		err = errors.Join(fmt.Errorf("%sstore.tcstore.uri is missing; example: terracotta://server:9410/sessions", Prefix), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	b, err := newCluster(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newSessions(cfg, b, time.Now), nil
 }
 
-// Codec turns attribute values into bytes and back.
-type Codec interface {
-	Marshal(v any) ([]byte, error)
-	Unmarshal(data []byte, v any) error
+// NewMemory returns Sessions that live in this process only, under the same
+// rules, for tests of handlers. The options that concern the cluster are ignored.
+func NewMemory(cfg Config) (*Sessions, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return newSessions(cfg.withDefaults(), newMemory(time.Now), time.Now), nil
 }
 
-// ConfigFromProperties overlays base with terracotta.websessions.* properties; an unknown one is an error.
-// ConfigFromEnv does the same with environment variables (TERRACOTTA_WEBSESSIONS_...).
-func ConfigFromProperties(base Config, props map[string]string) (Config, error) { panic("not built") }
-func ConfigFromEnv(base Config, environ []string) (Config, error)               { panic("not built") }
+func newSessions(cfg Config, b backend, now func() time.Time) *Sessions {
+	return &Sessions{cfg: cfg, b: b, log: cfg.Logger, now: now, idle: make(chan struct{})}
+}
 
-// Sessions is the session middleware of one application on one node. It is safe for concurrent use.
-type Sessions struct{}
+// sessionKey is where Handler keeps the *Session in a request's context.
+type sessionKey struct{}
 
-// New returns Sessions on a cluster. It does not wait for the cluster: see Ready.
-func New(cfg Config) (*Sessions, error) { panic("not built") }
+// FromContext returns the request's session; it panics outside Handler.
+func FromContext(ctx context.Context) *Session {
+	s, ok := ctx.Value(sessionKey{}).(*Session)
+	if !ok {
+		panic("websessions: no session in this context: the request did not come through Sessions.Handler")
+	}
+	return s
+}
 
-// NewMemory returns Sessions that live in this process only, for tests of handlers.
-// The options that concern the cluster are ignored.
-func NewMemory(cfg Config) (*Sessions, error) { panic("not built") }
+// Handler gives each request of next a Session, found with FromContext. Within
+// another Handler of the same Sessions it does nothing.
+func (m *Sessions) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if outer, ok := r.Context().Value(sessionKey{}).(*Session); ok && outer.m == m {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if !m.enter() {
+			m.cfg.ErrorPage(w, r, fmt.Errorf("%w: %w", ErrUnavailable, ErrClosed))
+			return
+		}
+		defer m.leave()
+		m.serve(next, w, r)
+	})
+}
 
-// Handler gives each request of next a Session, found with FromContext.
-func (s *Sessions) Handler(next http.Handler) http.Handler { panic("not built") }
+func (m *Sessions) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
+	s := &Session{m: m}
+	s.r = r.WithContext(context.WithValue(r.Context(), sessionKey{}, s))
+	out := &writer{w: w, s: s, remain: -1}
+	defer out.release()
+	returned := false
+	defer func() {
+		if !returned {
+			s.abandon() // a panic, which goes on to net/http
+		}
+	}()
+	next.ServeHTTP(out.dressed(), s.r)
+	returned = true
 
-// Ready waits until the cluster answers and the dataset is open, or ctx ends; the error says what is missing.
-func (s *Sessions) Ready(ctx context.Context) error { panic("not built") }
+	err := s.settle()
+	if err != nil {
+		m.stats.failures.Add(1)
+	}
+	if !out.finish(err) {
+		// Part of a success has left already: the browser must not take it for whole.
+		m.log.Error("a response was cut off: its session could not be saved", "path", r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler)
+	}
+}
 
-// UserSessions lists, InvalidateUser ends, all sessions of a user on all nodes.
-func (s *Sessions) UserSessions(ctx context.Context, user string) ([]Info, error) { panic("not built") }
-func (s *Sessions) InvalidateUser(ctx context.Context, user string) (int, error)  { panic("not built") }
+func (m *Sessions) enter() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.running++
+	return true
+}
 
-// Info is one session as operators see it.
+func (m *Sessions) leave() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running--; m.closed && m.running == 0 {
+		close(m.idle)
+	}
+}
+
+// Ready waits until the cluster answers and the dataset is open, or ctx ends;
+// the error says what is missing.
+func (m *Sessions) Ready(ctx context.Context) error {
+	return explain("sessions are not ready", m.b.ready(ctx))
+}
+
+// Info is one session as operators see it. Times are by this node's clock.
 type Info struct {
 	ID                  string
 	Created, LastAccess time.Time
 }
 
-// Close ends the connection after running requests have committed, at most until ctx ends.
-func (s *Sessions) Close(ctx context.Context) error { panic("not built") }
+// UserSessions lists all sessions of a user on all nodes, the oldest first.
+func (m *Sessions) UserSessions(ctx context.Context, user string) ([]Info, error) {
+	ctx, cancel := m.bound(ctx)
+	defer cancel()
+	list, err := m.b.userSessions(ctx, user)
+	if err != nil {
+		return nil, explain("list a user's sessions", err)
+	}
+	now := m.now()
+	infos := make([]Info, len(list))
+	for i, s := range list {
+		infos[i] = Info{ID: string(s.Key), Created: now.Add(-s.Age), LastAccess: now.Add(-s.Idle)}
+	}
+	return infos, nil
+}
 
-// Session is the session of one request. It belongs to the request's handler
-// and the goroutines that it awaits; its methods may be called concurrently.
-type Session struct{}
+// InvalidateUser ends all sessions of a user on all nodes and returns how many
+// there were. A login at the same time may stay.
+func (m *Sessions) InvalidateUser(ctx context.Context, user string) (int, error) {
+	n := 0
+	for {
+		list, err := m.UserSessions(ctx, user)
+		if err != nil || len(list) == 0 {
+			return n, err
+		}
+		before := n
+		for _, info := range list {
+			w := wire.Invalidate{Reason: []byte("logout")}
+			w.Key = []byte(info.ID)
+			out, err := m.invalidate(ctx, &w)
+			if err != nil {
+				return n, err
+			}
+			if out.Existed {
+				n++
+			}
+		}
+		if n == before { // somebody else ends them
+			return n, nil
+		}
+	}
+}
 
-// FromContext returns the request's session; it panics outside Handler.
-func FromContext(ctx context.Context) *Session { panic("not built") }
+// Close refuses new requests, waits until running ones have committed, at most
+// until ctx ends, and closes the connection.
+func (m *Sessions) Close(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.closed {
+		m.closed = true
+		if m.running == 0 {
+			close(m.idle)
+		}
+	}
+	running := m.running
+	m.mu.Unlock()
+	var err error
+	select {
+	case <-m.idle:
+	case <-ctx.Done():
+		err = fmt.Errorf("close with %d requests running: %w", running, ctx.Err())
+	}
+	return errors.Join(err, m.b.close())
+}
 
-func (s *Session) ID() string                                   { panic("not built") } // public id; "" before it exists
-func (s *Session) IsNew() bool                                  { panic("not built") }
-func (s *Session) Created() time.Time                           { panic("not built") }
-func (s *Session) LastAccess() time.Time                        { panic("not built") } // the request before this one
-func (s *Session) IdleTimeout() time.Duration                   { panic("not built") }
-func (s *Session) ExpiresIn() time.Duration                     { panic("not built") }
-func (s *Session) SetIdleTimeout(d time.Duration) error         { panic("not built") }
-func (s *Session) User() string                                 { panic("not built") }
-func (s *Session) Attributes() ([]string, error)                { panic("not built") }
-func (s *Session) Bytes(name string) ([]byte, error)            { panic("not built") }
-func (s *Session) SetBytes(name string, value []byte) error     { panic("not built") }
-func (s *Session) Remove(name string) error                     { panic("not built") }
-func (s *Session) Save(ctx context.Context) error               { panic("not built") } // create now, so that the cookie stands before the first byte
-func (s *Session) Invalidate(ctx context.Context) error         { panic("not built") }
-func (s *Session) RenewID(ctx context.Context) error            { panic("not built") } // old id valid 5 s
-func (s *Session) Login(ctx context.Context, user string) error { panic("not built") } // new id, old one dead at once
+// bound limits ctx to what one operation may wait.
+func (m *Sessions) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if m.cfg.NonStopTimeout < 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, m.cfg.NonStopTimeout)
+}
 
-// Attribute is a typed attribute: var Cart = websessions.NewAttribute[CartT]("cart").
-type Attribute[T any] struct{ name string }
+// outlive returns a context that goes on when the browser has gone: what it
+// asked for was done and must be kept. Without NonStopTimeout it goes on for the
+// default one, or nothing would end it.
+func (m *Sessions) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	out := context.WithoutCancel(ctx)
+	if m.cfg.NonStopTimeout >= 0 {
+		return out, func() {} // bound ends it
+	}
+	out, cancel := context.WithCancel(out)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(DefaultNonStopTimeout, cancel) })
+	return out, func() { stop(); cancel() }
+}
 
-func NewAttribute[T any](name string) Attribute[T] { return Attribute[T]{name: name} }
+func (m *Sessions) load(ctx context.Context, key string) (wire.Session, error) {
+	ctx, cancel := m.bound(ctx)
+	defer cancel()
+	m.stats.loads.Add(1)
+	s, err := m.b.load(ctx, &wire.Load{Key: []byte(key), Mode: wire.LoadRead})
+	return s, explain("read session", err)
+}
 
-// Get returns the value in the request's session, or the zero T where it has none.
-func (a Attribute[T]) Get(ctx context.Context) (T, error) { panic("not built") }
-func (a Attribute[T]) Set(ctx context.Context, v T) error { panic("not built") }
-func (a Attribute[T]) Remove(ctx context.Context) error   { panic("not built") }
+func (m *Sessions) create(ctx context.Context, w *wire.Create) (wire.Outcome, error) {
+	ctx, cancel := m.bound(ctx)
+	defer cancel()
+	out, err := m.b.create(ctx, w)
+	return out, explain("create session", err)
+}
 
-// Update is an atomic read-modify-write: f may run more than once.
-func (a Attribute[T]) Update(ctx context.Context, f func(*T) error) error { panic("not built") }
+func (m *Sessions) commit(ctx context.Context, w *wire.Commit) (wire.Outcome, error) {
+	ctx, cancel := m.bound(ctx)
+	defer cancel()
+	m.stats.commits.Add(1)
+	out, err := m.b.commit(ctx, w)
+	return out, explain("commit session", err)
+}
+
+// invalidate counts a session that has ended already as success.
+func (m *Sessions) invalidate(ctx context.Context, w *wire.Invalidate) (wire.Outcome, error) {
+	ctx, cancel := m.bound(ctx)
+	defer cancel()
+	out, err := m.b.invalidate(ctx, w)
+	if ended(err) {
+		return wire.Outcome{}, nil
+	}
+	return out, explain("end session", err)
+}
+
+func (m *Sessions) renew(ctx context.Context, w *wire.Renew) error {
+	ctx, cancel := m.bound(ctx)
+	defer cancel()
+	_, err := m.b.renew(ctx, w)
+	return explain("renew session", err)
+}

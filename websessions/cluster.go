@@ -1,0 +1,208 @@
+package websessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/terracotta-go/terracotta/client"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// backend is where sessions live. A refusal comes back as *wire.Error.
+type backend interface {
+	load(ctx context.Context, l *wire.Load) (wire.Session, error)
+	create(ctx context.Context, w *wire.Create) (wire.Outcome, error)
+	commit(ctx context.Context, w *wire.Commit) (wire.Outcome, error)
+	invalidate(ctx context.Context, w *wire.Invalidate) (wire.Outcome, error)
+	renew(ctx context.Context, w *wire.Renew) (wire.Outcome, error)
+	userSessions(ctx context.Context, user string) ([]wire.UserSession, error)
+	ready(ctx context.Context) error // nil: sessions can be read now; else what is missing
+	close() error
+}
+
+// How long one attempt to open the dataset may take, and the pause after one
+// that failed. Requests don't wait for the pause: see await.
+const (
+	openAttempt = 5 * time.Second
+	openPause   = time.Second
+)
+
+// cluster is the backend of New: it opens the dataset in the background, so
+// that an application may start before its cluster.
+type cluster struct {
+	c    *client.Client
+	open wire.Open
+
+	stop   context.CancelFunc // ends opening
+	ended  chan struct{}      // closed when opening has ended
+	opened chan struct{}      // closed when the dataset is open
+
+	mu      sync.Mutex
+	lastErr error         // why the last attempt failed
+	refused bool          // lastErr is a refusal that waiting does not cure
+	tried   chan struct{} // closed after the attempt that is under way
+}
+
+func newCluster(cfg Config) (*cluster, error) {
+	uri, err := client.ParseURI(cfg.URI)
+	if err == nil && uri.Dataset == "" {
+		err = errors.New("names no dataset; example: terracotta://server:9410/sessions")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%sstore.tcstore.uri %q: %w", Prefix, cfg.URI, err)
+	}
+	c, err := client.New(client.Options{Hosts: uri.Hosts, Password: cfg.Password, Node: true,
+		Label: cfg.Label, Logger: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("connect to %q: %w", cfg.URI, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &cluster{c: c, stop: cancel, ended: make(chan struct{}), opened: make(chan struct{}),
+		tried: make(chan struct{}), open: wire.Open{
+			Dataset: []byte(uri.Dataset), Offheap: []byte(cfg.OffheapResource), Disk: []byte(cfg.DiskResource),
+			Concurrency: cfg.Concurrency, Tags: []byte(strings.Join(cfg.Tags, ",")), LockMode: []byte("none")}}
+	go b.openUntilDone(ctx, cfg)
+	return b, nil
+}
+
+// openUntilDone runs until the dataset is open or the backend is closed.
+func (b *cluster) openUntilDone(ctx context.Context, cfg Config) {
+	defer close(b.ended)
+	said := ""
+	for {
+		attempt, cancel := context.WithTimeout(ctx, openAttempt)
+		err := b.c.Open(attempt, &b.open)
+		cancel()
+		if err == nil {
+			cfg.Logger.Info("sessions are ready", "uri", cfg.URI)
+			close(b.opened)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if said != err.Error() { // once per reason, not once per attempt
+			said = err.Error()
+			cfg.Logger.Warn("sessions are not ready yet; trying on", "uri", cfg.URI, "reason", err)
+		}
+		var refusal *wire.Error
+		b.mu.Lock()
+		b.lastErr = err
+		b.refused = errors.As(err, &refusal) && !refusal.Word.Retryable()
+		close(b.tried)
+		b.tried = make(chan struct{})
+		b.mu.Unlock()
+		select {
+		case <-time.After(openPause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// await waits until the dataset is open, ctx ends, or an attempt was refused
+// for a reason that waiting does not cure.
+func (b *cluster) await(ctx context.Context) error {
+	for {
+		select {
+		case <-b.opened:
+			return nil
+		default:
+		}
+		b.mu.Lock()
+		err, refused, tried := b.lastErr, b.refused, b.tried
+		b.mu.Unlock()
+		if refused {
+			return err
+		}
+		select {
+		case <-b.opened:
+			return nil
+		case <-tried:
+		case <-b.ended:
+			return ErrClosed
+		case <-ctx.Done():
+			if err == nil {
+				err = errors.New("no server has answered yet")
+			}
+			return fmt.Errorf("%w (%w)", err, ctx.Err())
+		}
+	}
+}
+
+// run runs op on the open dataset. A server that has lost the dataset (it keeps
+// it in memory only and was restarted) gets it opened again, once: the refused
+// op has changed nothing.
+func run[T any](ctx context.Context, b *cluster, op func() (T, error)) (T, error) {
+	if err := b.await(ctx); err != nil {
+		var zero T
+		return zero, err
+	}
+	v, err := op()
+	if wire.Is(err, wire.ErrNoDataset) {
+		if err := b.c.Open(ctx, &b.open); err != nil {
+			return v, err
+		}
+		v, err = op()
+	}
+	return v, err
+}
+
+// outcome gives a refusal the same shape whichever way it came.
+func outcome(o wire.Outcome, err error) (wire.Outcome, error) {
+	if err == nil && o.Err != nil {
+		err = o.Err
+	}
+	return o, err
+}
+
+func (b *cluster) load(ctx context.Context, l *wire.Load) (wire.Session, error) {
+	l.Dataset = b.open.Dataset
+	return run(ctx, b, func() (wire.Session, error) { return b.c.Load(ctx, l) })
+}
+
+func (b *cluster) create(ctx context.Context, w *wire.Create) (wire.Outcome, error) {
+	w.Dataset = b.open.Dataset
+	return run(ctx, b, func() (wire.Outcome, error) { return outcome(b.c.Create(ctx, w)) })
+}
+
+func (b *cluster) commit(ctx context.Context, w *wire.Commit) (wire.Outcome, error) {
+	w.Dataset = b.open.Dataset
+	return run(ctx, b, func() (wire.Outcome, error) { return outcome(b.c.Commit(ctx, w)) })
+}
+
+func (b *cluster) invalidate(ctx context.Context, w *wire.Invalidate) (wire.Outcome, error) {
+	w.Dataset = b.open.Dataset
+	return run(ctx, b, func() (wire.Outcome, error) { return outcome(b.c.Invalidate(ctx, w)) })
+}
+
+func (b *cluster) renew(ctx context.Context, w *wire.Renew) (wire.Outcome, error) {
+	w.Dataset = b.open.Dataset
+	return run(ctx, b, func() (wire.Outcome, error) { return outcome(b.c.Renew(ctx, w)) })
+}
+
+func (b *cluster) userSessions(ctx context.Context, user string) ([]wire.UserSession, error) {
+	return run(ctx, b, func() ([]wire.UserSession, error) {
+		return b.c.UserSessions(ctx, string(b.open.Dataset), user)
+	})
+}
+
+// ready looks for a session that cannot exist: the answer has come the whole
+// way that a request's session comes.
+func (b *cluster) ready(ctx context.Context) error {
+	_, err := b.load(ctx, &wire.Load{Key: []byte("ready?"), Mode: wire.LoadPeek})
+	if ended(err) {
+		return nil
+	}
+	return err
+}
+
+func (b *cluster) close() error {
+	b.stop()
+	<-b.ended
+	return b.c.Close()
+}
