@@ -7,10 +7,41 @@
 // time of its entry; two stores that applied the same log are equal, byte for
 // byte in their snapshots. Whether an operation is accepted depends on nothing
 // but the store's content (DESIGN sections 2 and 4).
+//
+// # What a record is
+//
+// A record is a key, attributes, times, a user and a version. It is never
+// changed in place: a change makes a new one and puts it where the old one was,
+// so that a reader and a snapshot keep what they saw. Each attribute remembers the
+// version that last changed it and who did (grant and sequence number). A
+// removed attribute leaves a stub with the same facts, so that a set from before
+// the removal is not applied after it; beyond 16 stubs the oldest are folded into
+// one floor that all attributes without a stub share.
+//
+// A key without a record may have a trace: an alias (the key was renewed, and
+// leads to the record for a grace) or a tombstone (the session ended, and why).
+//
+// # What is accounted
+//
+// Bytes are counted by a fixed formula of replicated facts, not by what the Go
+// runtime takes, since every server must refuse the same write:
+//
+//	dataset    4096 + 256 for each segment
+//	record      384 + key + user (and 64 where there is a user)
+//	attribute    96 + name + value
+//	stub         96 + name
+//	alias       256 + key + key it leads to
+//	tombstone   160 + key + reason
+//
+// The numbers are part of the log's format: another number is another format
+// version. They are chosen so that ending a session and removing an attribute
+// that exists never take more than they give back, and so are never refused.
+// Nothing is ever evicted.
 package store
 
 import (
-	"io"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -20,64 +51,134 @@ import (
 // active advances, by what it stamps into log entries. It never goes back.
 type Time int64
 
-// Store is the state of one stripe's server. Apply and Restore are for one
-// goroutine; all other methods may be called at any time.
-type Store struct{}
+// after returns t+d; it stays at the largest Time where the sum has no place.
+func (t Time) after(d time.Duration) Time {
+	sum := t + Time(d/time.Millisecond)
+	if d > 0 && sum < t {
+		return 1<<63 - 1
+	}
+	return sum
+}
+
+// Store is the state of one stripe's server. Apply, Snapshot and Restore are for
+// one goroutine; all other methods may be called at any time.
+type Store struct {
+	st atomic.Pointer[state] // replaced whole by Restore
+}
+
+// state is everything that Restore replaces. Only the goroutine that applies
+// changes it, so that it reads without locks what others must lock to read.
+type state struct {
+	index    atomic.Uint64
+	now      atomic.Int64
+	datasets atomic.Pointer[map[string]*dataset] // name -> dataset; the map is copied to change it
+
+	mu        sync.RWMutex // guards the fields below, for those who do not apply
+	cluster   *wire.Cluster
+	document  []byte // the JSON of cluster as it was agreed, without the licence
+	resources []*resource
+	nodes     map[wire.NodeID]*node
+
+	scratch scratch // of the goroutine that applies
+}
 
 // New returns an empty, unconfigured store.
-func New() *Store { panic("not built") }
+func New() *Store {
+	s := new(Store)
+	s.st.Store(newState())
+	return s
+}
+
+func newState() *state {
+	st := &state{nodes: map[wire.NodeID]*node{}}
+	st.datasets.Store(&map[string]*dataset{})
+	return st
+}
 
 // Apply applies one operation. It never fails as a whole: a refusal is an
 // outcome and is remembered like any other. op's memory is copied out of.
 // An op that does not decode, or of an unknown kind, is ErrBadRequest and
-// changes nothing but the store index.
-func (s *Store) Apply(now Time, op []byte) wire.Outcome { panic("not built") }
+// changes nothing but the store index. A now before the last one counts as the
+// last one. The outcome's memory is shared: do not change what its slices hold.
+func (s *Store) Apply(now Time, op []byte) wire.Outcome {
+	st := s.st.Load()
+	a := step{state: st, at: max(now, Time(st.now.Load())), index: st.index.Load() + 1}
+	// Time first: whoever sees the change must not see an older time beside it.
+	st.now.Store(int64(a.at))
+	out := a.apply(op)
+	st.index.Store(a.index)
+	return out
+}
+
+// step is the application of one operation.
+type step struct {
+	*state
+	at    Time   // log time of the entry
+	index uint64 // store index that this operation makes
+}
+
+func (a *step) apply(op []byte) wire.Outcome {
+	d := decoder{b: op}
+	switch kind(d.byte()) {
+	case kindCreate, kindCommit, kindInvalidate, kindRenew:
+		return a.applyWrite(kind(op[0]), &d)
+	case kindOpen:
+		o := d.open()
+		return a.admin(&d, func() *wire.Error { return a.open(&o) })
+	case kindTouch:
+		dataset, list := d.touches()
+		return a.admin(&d, func() *wire.Error { return a.touch(dataset, list) })
+	case kindExpire:
+		dataset, keys := d.expire()
+		out := wire.Outcome{Version: a.index}
+		out.Err = a.admin(&d, func() (err *wire.Error) {
+			out.Existed, err = a.expire(dataset, keys)
+			return err
+		}).Err
+		return out
+	case kindPrune:
+		limit := d.uint()
+		return a.admin(&d, func() *wire.Error { a.prune(limit); return nil })
+	case kindJoin:
+		j := d.join()
+		return a.admin(&d, func() *wire.Error { return a.join(&j) })
+	case kindLeave:
+		id := d.node()
+		return a.admin(&d, func() *wire.Error { a.leave(id); return nil })
+	case kindConfigure:
+		document, license := d.raw(), d.raw()
+		if err := d.end(); err != nil {
+			return wire.Outcome{Err: err}
+		}
+		if err := a.configure(document, license); err != nil {
+			return wire.Outcome{Err: err}
+		}
+		return wire.Outcome{Version: a.index}
+	}
+	return wire.Outcome{Err: badRequest("unknown kind of operation")}
+}
+
+// admin applies an operation that no node numbers: its outcome is not remembered.
+func (a *step) admin(d *decoder, do func() *wire.Error) wire.Outcome {
+	err := d.end()
+	if err == nil && a.cluster == nil {
+		err = unconfigured()
+	}
+	if err == nil {
+		err = do()
+	}
+	if err != nil {
+		return wire.Outcome{Err: err}
+	}
+	return wire.Outcome{Version: a.index}
+}
 
 // Index returns the store index: the number of operations applied since the
 // stripe was born. A record's version is the index of its last change.
-func (s *Store) Index() uint64 { panic("not built") }
+func (s *Store) Index() uint64 { return s.st.Load().index.Load() }
 
 // Now returns the largest log time applied.
-func (s *Store) Now() Time { panic("not built") }
-
-// The operations: each appends its log form to dst. The first byte is the kind.
-
-func AppendCreate(dst []byte, c *wire.Create) []byte         { panic("not built") }
-func AppendCommit(dst []byte, c *wire.Commit) []byte         { panic("not built") }
-func AppendInvalidate(dst []byte, c *wire.Invalidate) []byte { panic("not built") }
-func AppendRenew(dst []byte, c *wire.Renew) []byte           { panic("not built") }
-
-// AppendOpen opens a dataset; it is idempotent, and refused where the dataset
-// has another off-heap resource, disk resource or lock mode.
-func AppendOpen(dst []byte, o *wire.Open) []byte { panic("not built") }
-
-// AppendTouch records accesses. When is the log time of each key's last access;
-// an older one than the record's changes nothing.
-func AppendTouch(dst []byte, dataset []byte, list []Touch) []byte { panic("not built") }
-
-// AppendExpire ends those of the keys whose time is up at the entry's log time
-// (others are left alone), with tombstones of reason "expired".
-func AppendExpire(dst []byte, dataset []byte, keys [][]byte) []byte { panic("not built") }
-
-// AppendPrune drops tombstones and old keys after renewals whose time is up, at most limit of them.
-func AppendPrune(dst []byte, limit int) []byte { panic("not built") }
-
-// AppendJoin makes node known, or updates its label; generation 1 of an unknown
-// node joins it, a later one is refused with ErrNodeGone.
-func AppendJoin(dst []byte, j *wire.Join) []byte { panic("not built") }
-
-// AppendLeave forgets node and its outcomes: its writes are refused from here on.
-func AppendLeave(dst []byte, node wire.NodeID) []byte { panic("not built") }
-
-// AppendConfigure installs the cluster's configuration and licence. Refused
-// (ErrConfigured, ErrConflict) where another name is installed; the same again is a success.
-func AppendConfigure(dst []byte, c *wire.Cluster) []byte { panic("not built") }
-
-// Touch is one access to a record.
-type Touch struct {
-	Key  []byte
-	When Time
-}
+func (s *Store) Now() Time { return Time(s.st.Load().now.Load()) }
 
 // Record is a view of one record. It and its byte slices are valid only inside
 // the function they were handed to.
@@ -92,68 +193,64 @@ type Record struct {
 	attrs      []wire.Attribute
 }
 
-// Attributes returns the attributes in a fixed order; do not change them.
+// Attributes returns the attributes by name; do not change them.
 func (r *Record) Attributes() []wire.Attribute { return r.attrs }
 
 // View calls f with the record of key and returns nil; or returns the refusal
-// (ErrNoDataset, ErrSessionGone with the reason as first word of its text, ErrSessionUnknown).
-// f must be quick: writes to the record's segment wait for it. A key that was
-// renewed within its grace leads to the record under its new key.
-// A record past its time-outs that no entry has expired yet is still returned:
-// the active decides about time.
-func (s *Store) View(dataset, key []byte, f func(*Record)) *wire.Error { panic("not built") }
-
-// UserSessions lists the sessions of user in dataset, oldest first, at most limit.
-func (s *Store) UserSessions(dataset, user []byte, limit int) ([]UserSession, *wire.Error) {
-	panic("not built")
+// (ErrUnconfigured, ErrNoDataset, ErrSessionGone with the reason as first word of
+// its text, ErrSessionUnknown). f must be quick: writes to the record's segment
+// may wait for it. A key that was renewed within its grace leads to the record
+// under its new key. A record past its time-outs that no entry has expired yet is
+// still returned: the active decides about time.
+func (s *Store) View(dataset, key []byte, f func(*Record)) *wire.Error {
+	st := s.st.Load()
+	d, err := st.dataset(dataset)
+	if err != nil {
+		return err
+	}
+	r, err := d.find(key, Time(st.now.Load()))
+	if err != nil {
+		return err
+	}
+	f(&r.Record)
+	return nil
 }
 
-// UserSession is one session of a user.
-type UserSession struct {
-	Key                 []byte
-	Created, LastAccess Time
+// Cluster returns the installed configuration with its licence, or nil. Do not change it.
+func (s *Store) Cluster() *wire.Cluster {
+	st := s.st.Load()
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.cluster
 }
 
-// Due returns up to limit keys per dataset whose time is up at now, for
-// AppendExpire, and whether AppendPrune has work.
-func (s *Store) Due(now Time, limit int) (due []DueSessions, prune bool) { panic("not built") }
-
-// DueSessions names the sessions of one dataset whose time is up.
-type DueSessions struct {
-	Dataset []byte
-	Keys    [][]byte
+// Datasets tells what is stored, by name.
+func (s *Store) Datasets() []wire.DatasetStatus {
+	st := s.st.Load()
+	var list []wire.DatasetStatus
+	for _, d := range st.sortedDatasets() {
+		list = append(list, wire.DatasetStatus{
+			Name:     d.name,
+			Offheap:  d.resource.name,
+			Disk:     d.disk,
+			Segments: len(d.segments),
+			LockMode: d.lockMode,
+			Tags:     *d.tags.Load(),
+			Sessions: d.sessions.Load(),
+			Bytes:    d.bytes.Load(),
+		})
+	}
+	return list
 }
 
-// Cluster returns the installed configuration with its licence, or nil.
-func (s *Store) Cluster() *wire.Cluster { panic("not built") }
-
-// Datasets and Offheap tell what is stored and how full the resources are.
-func (s *Store) Datasets() []wire.DatasetStatus { panic("not built") }
-func (s *Store) Offheap() []wire.OffheapStatus  { panic("not built") }
-
-// Nodes lists the joined nodes.
-func (s *Store) Nodes() []Node { panic("not built") }
-
-// Node is one joined application process.
-type Node struct {
-	ID     wire.NodeID
-	Label  string
-	Joined Time
+// Offheap tells how full the off-heap resources are, in the order of the configuration.
+func (s *Store) Offheap() []wire.OffheapStatus {
+	st := s.st.Load()
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	var list []wire.OffheapStatus
+	for _, r := range st.resources {
+		list = append(list, wire.OffheapStatus{Name: r.name, Size: r.size, Used: r.used.Load()})
+	}
+	return list
 }
-
-// Snapshot is a point in time of the store. Writes go on beside it.
-type Snapshot struct{}
-
-// Snapshot returns the state as it is now. Call Release when done. It is for the
-// goroutine that calls Apply.
-func (s *Store) Snapshot() *Snapshot { panic("not built") }
-
-// WriteTo writes the snapshot: a format version, sections with checksums, an end
-// mark. Equal stores write equal bytes.
-func (n *Snapshot) WriteTo(w io.Writer) (int64, error) { panic("not built") }
-
-// Release gives back what the snapshot held.
-func (n *Snapshot) Release() { panic("not built") }
-
-// Restore replaces the whole state by a snapshot. On error the store is empty.
-func (s *Store) Restore(r io.Reader) error { panic("not built") }

@@ -1,0 +1,258 @@
+package store
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// What is accounted beside the bytes themselves: see the package's comment.
+const (
+	datasetCost   = 4096
+	segmentCost   = 256
+	recordCost    = 384
+	userCost      = 64
+	attributeCost = 96
+	stubCost      = 96
+	aliasCost     = 256
+	tombstoneCost = 160
+)
+
+const (
+	// maxStubs is how many removed attributes a record remembers one by one.
+	maxStubs = 16
+	// maxAliases is how many old keys may lead to a record at once; the one
+	// that ends first makes room.
+	maxAliases = 8
+)
+
+// record is one session. It is never changed once it is in its segment (slot
+// excepted): clone it and put the clone in its place.
+type record struct {
+	Record           // attributes stand by name
+	stamps  []stamp  // who last changed Record.attrs[i]
+	stubs   []stub   // removed attributes, by name
+	floor   floor    // stands for stubs that were folded
+	aliases [][]byte // keys of the aliases that lead here, the one that ends first in front
+	cost    uint64   // by the formula, without its aliases
+	place   *slot    // in its segment's due queue; shared by all clones, guarded by the segment
+}
+
+// grant is the part of a token that names a grant.
+type grant struct{ incarnation, term, counter uint64 }
+
+func grantOf(t wire.Token) grant { return grant{t.Incarnation, t.Term, t.Counter} }
+
+// stamp tells of the last change of an attribute.
+type stamp struct {
+	version uint64
+	by      grant
+	seq     uint64
+}
+
+// admits reports whether a change under token with number seq may follow (DESIGN
+// section 5, rule 5). The zero grant, which goes with a create, is nobody's.
+func (s stamp) admits(token wire.Token, seq uint64) bool {
+	return s.version <= token.Index || (s.by != grant{} && s.by == grantOf(token) && s.seq < seq)
+}
+
+// stub is what is left of a removed attribute.
+type stub struct {
+	name []byte
+	stamp
+}
+
+// floor is the stamp of every attribute that has neither value nor stub: it is
+// at least as strict as each stub folded into it.
+type floor struct {
+	stamp         // the newest of the stubs
+	others uint64 // newest version among stubs of other grants than stamp's
+}
+
+func (f floor) admits(token wire.Token, seq uint64) bool {
+	return f.others <= token.Index && f.stamp.admits(token, seq)
+}
+
+func (f floor) fold(s stamp) floor {
+	switch {
+	case s.by == f.by:
+		f.version, f.seq = max(f.version, s.version), max(f.seq, s.seq)
+	case s.version > f.version:
+		f.others, f.stamp = max(f.others, f.version), s
+	default:
+		f.others = max(f.others, s.version)
+	}
+	return f
+}
+
+// clone returns a copy to be changed; the slices are shared, so replace them whole.
+func (r *record) clone() *record {
+	c := *r
+	return &c
+}
+
+// due returns when the session's time is up, 0 for never.
+func (r *record) due() Time {
+	var due Time
+	if r.Idle > 0 {
+		due = r.LastAccess.after(r.Idle)
+	}
+	if r.Deadline > 0 && (due == 0 || r.Deadline < due) {
+		due = r.Deadline
+	}
+	return due
+}
+
+// isDue reports whether the session's time is up at now.
+func (r *record) isDue(now Time) bool {
+	due := r.due()
+	return due > 0 && due <= now
+}
+
+// weigh sets cost.
+func (r *record) weigh() {
+	n := recordCost + len(r.Key)
+	if len(r.User) > 0 {
+		n += userCost + len(r.User)
+	}
+	for _, at := range r.attrs {
+		n += attributeCost + len(at.Name) + len(at.Value)
+	}
+	for _, s := range r.stubs {
+		n += stubCost + len(s.name)
+	}
+	r.cost = uint64(n)
+}
+
+// change is one attribute of a command: set, or removed.
+type change struct {
+	name, value []byte
+	remove      bool
+}
+
+// changes gathers a command's attributes by name. The result is valid until the next call.
+func (s *scratch) gather(set []wire.Attribute, remove [][]byte) ([]change, *wire.Error) {
+	list := s.changes[:0]
+	for _, at := range set {
+		list = append(list, change{name: at.Name, value: at.Value})
+	}
+	for _, name := range remove {
+		list = append(list, change{name: name, remove: true})
+	}
+	slices.SortFunc(list, func(a, b change) int { return bytes.Compare(a.name, b.name) })
+	s.changes = list
+	for i := 1; i < len(list); i++ {
+		if bytes.Equal(list[i-1].name, list[i].name) {
+			return nil, badRequest("an attribute stands in the command twice")
+		}
+	}
+	return list, nil
+}
+
+// judge leaves in list the changes that may be applied and returns the names of
+// the others, copied.
+func (r *record) judge(list []change, token wire.Token, seq uint64) (apply []change, dropped [][]byte) {
+	apply = list[:0]
+	for _, c := range list {
+		if r.admits(c.name, token, seq) {
+			apply = append(apply, c)
+		} else {
+			dropped = append(dropped, bytes.Clone(c.name))
+		}
+	}
+	return apply, dropped
+}
+
+func (r *record) admits(name []byte, token wire.Token, seq uint64) bool {
+	if i, found := slices.BinarySearchFunc(r.attrs, name, compareAttribute); found {
+		return r.stamps[i].admits(token, seq)
+	}
+	if i, found := slices.BinarySearchFunc(r.stubs, name, compareStub); found {
+		return r.stubs[i].admits(token, seq)
+	}
+	return r.floor.admits(token, seq)
+}
+
+func compareAttribute(at wire.Attribute, name []byte) int { return bytes.Compare(at.Name, name) }
+func compareStub(s stub, name []byte) int                 { return bytes.Compare(s.name, name) }
+
+// change merges list, which is by name, into r's attributes and stubs. r must be a clone.
+func (r *record) change(list []change, by stamp) {
+	attrs := make([]wire.Attribute, 0, len(r.attrs)+len(list))
+	stamps := make([]stamp, 0, len(r.attrs)+len(list))
+	i := 0
+	removed := 0
+	for _, c := range list {
+		from := i
+		for i < len(r.attrs) && bytes.Compare(r.attrs[i].Name, c.name) < 0 {
+			i++
+		}
+		attrs, stamps = append(attrs, r.attrs[from:i]...), append(stamps, r.stamps[from:i]...)
+		var name []byte
+		if i < len(r.attrs) && bytes.Equal(r.attrs[i].Name, c.name) {
+			name = r.attrs[i].Name // shared with the record before, as is every name
+			i++
+		}
+		if c.remove {
+			removed++
+			continue
+		}
+		if name == nil {
+			name = bytes.Clone(c.name)
+		}
+		attrs = append(attrs, wire.Attribute{Name: name, Value: bytes.Clone(c.value)})
+		stamps = append(stamps, by)
+	}
+	r.attrs, r.stamps = append(attrs, r.attrs[i:]...), append(stamps, r.stamps[i:]...)
+	if removed > 0 || len(r.stubs) > 0 {
+		r.changeStubs(list, by)
+	}
+}
+
+func (r *record) changeStubs(list []change, by stamp) {
+	stubs := slices.Clone(r.stubs)
+	for _, c := range list {
+		i, found := slices.BinarySearchFunc(stubs, c.name, compareStub)
+		switch {
+		case c.remove && found:
+			stubs[i].stamp = by
+		case c.remove:
+			stubs = slices.Insert(stubs, i, stub{bytes.Clone(c.name), by})
+		case found:
+			stubs = slices.Delete(stubs, i, i+1)
+		}
+	}
+	for len(stubs) > maxStubs {
+		oldest := 0 // the first by name among equals, as on every server
+		for i := range stubs {
+			if stubs[i].version < stubs[oldest].version {
+				oldest = i
+			}
+		}
+		r.floor = r.floor.fold(stubs[oldest].stamp)
+		stubs = slices.Delete(stubs, oldest, oldest+1)
+	}
+	r.stubs = stubs
+}
+
+// newRecord makes the record of a create.
+func newRecord(c *wire.Create, list []change, at Time, version uint64) *record {
+	r := &record{Record: Record{
+		Key: bytes.Clone(c.Key), Version: version, Created: at, LastAccess: at, Idle: c.Idle, User: copied(c.User),
+	}}
+	if c.Absolute > 0 {
+		r.Deadline = at.after(c.Absolute)
+	}
+	r.change(list, stamp{version: version, by: grantOf(c.Token), seq: c.Seq})
+	r.weigh()
+	return r
+}
+
+// copied copies b; an empty one becomes nil, so that equal records look alike.
+func copied(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return bytes.Clone(b)
+}

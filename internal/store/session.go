@@ -1,0 +1,268 @@
+package store
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+const (
+	// tombstoneLife is how long at least an ended session is remembered.
+	tombstoneLife = 10 * time.Minute
+	// longestRequest is how long a request may live whose late commit must still
+	// be told that its session has ended.
+	longestRequest = 5 * time.Minute
+)
+
+// lifeOf returns how long the tombstones of a cluster live: longer than a node may
+// stay away and come back with a commit of its longest request.
+func lifeOf(c *wire.Cluster) time.Duration {
+	return max(tombstoneLife, c.Stripes[c.Stripe].ReconnectWindow+longestRequest)
+}
+
+// scratch is memory that one operation after the other uses.
+type scratch struct {
+	create  wire.Create
+	commit  wire.Commit
+	changes []change
+}
+
+// applyWrite applies what a node numbers: its outcome is remembered.
+func (a *step) applyWrite(k kind, d *decoder) wire.Outcome {
+	var (
+		w          *wire.Write
+		create     = &a.scratch.create
+		commit     = &a.scratch.commit
+		invalidate wire.Invalidate
+		renew      wire.Renew
+	)
+	switch k {
+	case kindCreate:
+		d.create(create)
+		w = &create.Write
+	case kindCommit:
+		d.commit(commit)
+		w = &commit.Write
+	case kindInvalidate:
+		d.invalidate(&invalidate)
+		w = &invalidate.Write
+	default:
+		d.renew(&renew)
+		w = &renew.Write
+	}
+	if err := d.end(); err != nil {
+		return wire.Outcome{Err: err}
+	}
+	n, out, known := a.admit(w)
+	if known {
+		return out
+	}
+	out = wire.Outcome{Version: a.index}
+	ds, err := a.dataset(w.Dataset)
+	if err == nil {
+		switch k {
+		case kindCreate:
+			err = a.create(ds, create)
+		case kindCommit:
+			err = a.commit(ds, commit, &out)
+		case kindInvalidate:
+			out.Existed = a.invalidate(ds, &invalidate)
+		default:
+			out.Token = renew.Token
+			err = a.renew(ds, &renew)
+		}
+	}
+	if err != nil {
+		out = wire.Outcome{Err: err}
+	}
+	n.remember(w.Seq, out)
+	return out
+}
+
+func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
+	g := d.segment(c.Key)
+	if t := g.traces[string(c.Key)]; t != nil && !t.leads(a.at) {
+		return gone(t.ending())
+	} else if t != nil || g.records[string(c.Key)] != nil {
+		return &wire.Error{Word: wire.ErrSessionExists, Text: "a session with this key exists"}
+	}
+	list, err := a.scratch.gather(c.Set, nil)
+	if err != nil {
+		return err
+	}
+	r := newRecord(c, list, a.at, a.index)
+	if err := d.fits(0, r.cost); err != nil {
+		return err
+	}
+	if len(r.User) > 0 {
+		d.usersMu.Lock()
+		defer d.usersMu.Unlock()
+		d.enlist(r.User, r.Key)
+	}
+	g.mu.Lock()
+	g.put(r)
+	g.mu.Unlock()
+	d.sessions.Add(1)
+	return nil
+}
+
+func (a *step) commit(d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error {
+	list, err := a.scratch.gather(c.Set, c.Remove)
+	if err != nil {
+		return err
+	}
+	old, err := d.find(c.Key, a.at)
+	if err != nil {
+		return err
+	}
+	list, out.Dropped = old.judge(list, c.Token, c.Seq)
+	r := old.clone()
+	r.LastAccess = a.at
+	if c.Idle != wire.KeepIdle && c.Idle != r.Idle {
+		r.Idle, r.Version = c.Idle, a.index
+	}
+	if len(list) > 0 {
+		r.Version = a.index
+		r.change(list, stamp{version: a.index, by: grantOf(c.Token), seq: c.Seq})
+		r.weigh()
+		if err := d.fits(old.cost, r.cost); err != nil {
+			out.Dropped = nil
+			return err
+		}
+	}
+	out.Version = r.Version
+	g := d.segment(r.Key)
+	g.mu.Lock()
+	g.put(r)
+	g.mu.Unlock()
+	return nil
+}
+
+func (a *step) invalidate(d *dataset, c *wire.Invalidate) (existed bool) {
+	r, err := d.find(c.Key, a.at)
+	if err != nil {
+		return false
+	}
+	a.end(d, r, bytes.Clone(c.Reason))
+	return true
+}
+
+// end replaces r, and the aliases that lead to it, by tombstones.
+func (a *step) end(d *dataset, r *record, reason []byte) {
+	if len(r.User) > 0 {
+		d.usersMu.Lock()
+		defer d.usersMu.Unlock()
+		d.delist(r.User, r.Key)
+	}
+	defer d.lock(append([][]byte{r.Key}, r.aliases...)...)()
+	d.segment(r.Key).drop(r)
+	d.sessions.Add(^uint64(0))
+	until := a.at.after(lifeOf(a.cluster))
+	old := r.cost
+	made := d.bury(r.Key, reason, until)
+	for _, key := range r.aliases {
+		t := d.segment(key).traces[string(key)]
+		old += t.cost()
+		if !t.leads(a.at) {
+			// Its grace was over before: how it ended stays as it was told.
+			made += d.bury(key, reasonRenewed, until)
+			continue
+		}
+		made += d.bury(key, reason, until)
+	}
+	d.give(old, made)
+}
+
+// bury leaves a tombstone under key and returns its cost. The caller holds the
+// segment's lock and accounts.
+func (d *dataset) bury(key, reason []byte, until Time) uint64 {
+	t := &trace{key: key, reason: reason, until: until}
+	d.segment(key).leave(t)
+	return t.cost()
+}
+
+func (a *step) renew(d *dataset, c *wire.Renew) *wire.Error {
+	old, err := d.find(c.Key, a.at)
+	if err != nil {
+		return err
+	}
+	into := d.segment(c.NewKey)
+	if into.records[string(c.NewKey)] != nil || into.traces[string(c.NewKey)] != nil {
+		return &wire.Error{Word: wire.ErrSessionExists, Text: "the new key is taken"}
+	}
+	r := old.clone()
+	r.Key, r.Version, r.LastAccess = bytes.Clone(c.NewKey), a.index, a.at
+	r.place = nil
+	if c.SetUser {
+		r.User = copied(c.User)
+	}
+	r.weigh()
+	traces, was := a.retrace(d, old, r, c.Grace)
+	cost := r.cost
+	for _, t := range traces {
+		cost += t.cost()
+	}
+	if err := d.fits(old.cost+was, cost); err != nil {
+		return err
+	}
+	if len(old.User) > 0 || len(r.User) > 0 {
+		d.usersMu.Lock()
+		defer d.usersMu.Unlock()
+		d.delist(old.User, old.Key)
+		d.enlist(r.User, r.Key)
+	}
+	defer d.lock(append([][]byte{old.Key, r.Key}, old.aliases...)...)()
+	d.segment(old.Key).drop(old)
+	into.put(r)
+	for _, t := range traces {
+		d.segment(t.key).leave(t)
+	}
+	return nil
+}
+
+// retrace returns what the keys that led to old become when it moves on to r,
+// and what they have cost so far, and sets r's aliases. No key leads on for longer than
+// grace: with none, nobody who knows an older key gets in by it.
+func (a *step) retrace(d *dataset, old, r *record, grace time.Duration) (traces []*trace, was uint64) {
+	buried := a.at.after(lifeOf(a.cluster))
+	leave := func(key []byte, until Time) {
+		if until <= a.at {
+			traces = append(traces, &trace{key: key, reason: reasonRenewed, until: buried})
+			return
+		}
+		traces = append(traces, &trace{key: key, target: r.Key, until: until})
+	}
+	end := a.at.after(grace)
+	for _, key := range old.aliases {
+		t := d.segment(key).traces[string(key)]
+		was += t.cost()
+		leave(key, min(t.until, end))
+	}
+	leave(old.Key, end)
+	aliases := slices.DeleteFunc(slices.Clone(traces), func(t *trace) bool { return t.target == nil })
+	slices.SortFunc(aliases, compareTrace)
+	if extra := len(aliases) - maxAliases; extra > 0 {
+		for _, t := range aliases[:extra] {
+			*t = trace{key: t.key, reason: reasonRenewed, until: buried}
+		}
+		aliases = aliases[extra:]
+	}
+	r.aliases = nil
+	for _, t := range aliases {
+		r.aliases = append(r.aliases, t.key)
+	}
+	return traces, was
+}
+
+// compareTrace orders by end, then key.
+func compareTrace(a, b *trace) int {
+	if a.until != b.until {
+		if a.until < b.until {
+			return -1
+		}
+		return 1
+	}
+	return bytes.Compare(a.key, b.key)
+}
