@@ -3,11 +3,24 @@
 // decides about time: accesses, expiry, the leaving of nodes. docs/architecture.md
 // tells the protocol; in this version every load is answered with a ticket
 // (pass-through) and nobody owns a session.
+//
+// The one idea: what happened to a session is decided by the order of the
+// stripe's log, and this package decides what is proposed. It keeps nothing that
+// a new active could not begin without.
+//
+//	o := ownership.New(ownership.Config{ServerName: "tc1", Logger: log}, stripe, store)
+//	m, joined, err := o.Join(ctx, &join, conn)
+//	err = o.Load(ctx, m, &load, func(s *wire.Session) { ... })
+//	o.Commit(m, &commit, func(out wire.Outcome, err error) { ... })
+//	m.Left() // the connection is gone
 package ownership
 
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/store"
@@ -20,60 +33,86 @@ type Config struct {
 	Lease           time.Duration
 	ReconnectWindow time.Duration
 	ServerName      string
-	MaxValue        int
-	Logger          *slog.Logger
+	MaxValue        int          // largest value of an attribute, in bytes
+	Logger          *slog.Logger // nil: nothing is logged
 }
 
-// Ownership is the active's view of nodes and sessions.
-type Ownership struct{}
+// Ownership is the active's view of nodes and sessions. Its methods may be
+// called by many goroutines at once.
+type Ownership struct {
+	cfg    Config
+	log    *slog.Logger
+	stripe *stripe.Stripe
+	store  *store.Store
+
+	counter atomic.Uint64 // of the last token
+
+	mu    sync.Mutex
+	nodes map[wire.NodeID]*node // node id -> what is known of it in this run
+
+	accesses accesses
+
+	ctx  context.Context // ended by Close
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
 
 // New starts the work that goes on beside requests (coalesced accesses, expiry,
 // removal of absent nodes); Close ends it.
-func New(cfg Config, s *stripe.Stripe, st *store.Store) *Ownership { panic("not built") }
-
-// Conn is the server's side of a node's connection.
-type Conn interface {
-	Close() error // must not block
+func New(cfg Config, s *stripe.Stripe, st *store.Store) *Ownership {
+	if cfg.Lease == 0 {
+		cfg.Lease = wire.DefaultLease
+	}
+	if cfg.ReconnectWindow == 0 {
+		cfg.ReconnectWindow = wire.DefaultReconnectWindow
+	}
+	if cfg.MaxValue == 0 {
+		cfg.MaxValue = wire.DefaultMaxValue
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	o := &Ownership{
+		cfg: cfg, log: cfg.Logger, stripe: s, store: st,
+		nodes: map[wire.NodeID]*node{},
+	}
+	o.ctx, o.stop = context.WithCancel(context.Background())
+	o.accesses.full = make(chan struct{}, 1)
+	// A term may come again only where the log is gone (memory only). Beginning
+	// anywhere keeps a token of that life from naming a grant of this one.
+	o.counter.Store(uint64(rand.Uint32()) << 16)
+	o.work.Add(1)
+	go o.keepTime()
+	return o
 }
 
-// Join opens a connection generation: the older connection of the node is
-// closed, and what it still delivers is refused (ErrStale).
-func (o *Ownership) Join(ctx context.Context, j *wire.Join, c Conn) (*Member, wire.Joined, error) {
-	panic("not built")
+// token names a grant of the record in the state of index.
+func (o *Ownership) token(index uint64) wire.Token {
+	incarnation, term := o.stripe.Reign()
+	return wire.Token{Incarnation: incarnation, Term: term, Counter: o.counter.Add(1), Index: index}
 }
 
-// Member is one joined connection. The zero Member is none.
-type Member struct{}
-
-// Left tells that the connection is gone. The node has the reconnect window to come back.
-func (m *Member) Left() { panic("not built") }
-
-// Load calls f with the answer, valid inside f only, or returns the refusal.
-// m may be nil with wire.LoadPeek.
-func (o *Ownership) Load(ctx context.Context, m *Member, l *wire.Load, f func(*wire.Session)) error {
-	panic("not built")
+// Close ends the background work and awaits it. Accesses not yet written are
+// proposed once more. Close it before the stripe.
+func (o *Ownership) Close() {
+	o.stop()
+	o.work.Wait()
 }
 
-// The changes: done is called exactly once, perhaps before the call returns,
-// and must not block. A command whose Node is not m's is refused.
-
-func (o *Ownership) Create(m *Member, c *wire.Create, done func(wire.Outcome, error)) {
-	panic("not built")
+// propose proposes op and waits for the outcome. An outcome that is a refusal
+// is returned as the error.
+func (o *Ownership) propose(ctx context.Context, op []byte) error {
+	answer := make(chan error, 1)
+	o.stripe.Propose(op, func(out wire.Outcome, err error) {
+		if err == nil && out.Err != nil {
+			err = out.Err
+		}
+		answer <- err
+	})
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
-func (o *Ownership) Commit(m *Member, c *wire.Commit, done func(wire.Outcome, error)) {
-	panic("not built")
-}
-func (o *Ownership) Invalidate(m *Member, c *wire.Invalidate, done func(wire.Outcome, error)) {
-	panic("not built")
-}
-func (o *Ownership) Renew(m *Member, c *wire.Renew, done func(wire.Outcome, error)) {
-	panic("not built")
-}
-
-// UserSessions lists the sessions of a user.
-func (o *Ownership) UserSessions(ctx context.Context, dataset, user []byte) ([]wire.UserSession, error) {
-	panic("not built")
-}
-
-// Close ends the background work and awaits it.
-func (o *Ownership) Close() { panic("not built") }

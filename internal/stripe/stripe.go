@@ -239,6 +239,10 @@ func (s *Stripe) Now() store.Time {
 	return s.clock.read()
 }
 
+// Reign names the time in which this server is the active one, for tokens: an
+// incarnation and term that no other server, and no other time of this one, has.
+func (s *Stripe) Reign() (incarnation, term uint64) { return 0, s.term.Load() }
+
 // Status tells the role and progress of this server.
 func (s *Stripe) Status() Status {
 	st := Status{

@@ -1,0 +1,194 @@
+package ownership
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// Conn is the server's side of a node's connection.
+type Conn interface {
+	Close() error // must not block
+}
+
+// node is an application process as this active has seen it.
+type node struct {
+	id wire.NodeID
+
+	// mu orders what the node's connections propose: whatever an older one
+	// delivered is proposed before the join of a newer one, or refused.
+	mu         sync.Mutex
+	generation uint64    // the largest that joined
+	current    *Member   // nil while the node is absent
+	absent     time.Time // since when; zero while current is set
+}
+
+// Member is one joined connection. The zero Member is none.
+type Member struct {
+	o    *Ownership
+	node *node
+	conn Conn
+}
+
+var (
+	errNotJoined = &wire.Error{Word: wire.ErrNotJoined, Text: "TC.JOIN first"}
+	errStale     = &wire.Error{Word: wire.ErrStale, Text: "a newer connection of this node has replaced this one"}
+	errNotNode   = &wire.Error{Word: wire.ErrBadRequest, Text: "the node is not the one that joined on this connection"}
+)
+
+// Join opens a connection generation: the older connection of the node is
+// closed, and what it still delivers is refused (ErrStale). It returns when the
+// stripe has agreed that the node is joined.
+func (o *Ownership) Join(ctx context.Context, j *wire.Join, c Conn) (*Member, wire.Joined, error) {
+	if j.Node.IsZero() {
+		return nil, wire.Joined{}, &wire.Error{Word: wire.ErrBadRequest, Text: "the zero node id names no node"}
+	}
+	cluster := o.store.Cluster()
+	if cluster == nil {
+		return nil, wire.Joined{}, &wire.Error{Word: wire.ErrUnconfigured, Text: "the cluster is not configured yet: run cluster-tool configure"}
+	}
+	m, answer, err := o.enter(j, c)
+	if err != nil {
+		return nil, wire.Joined{}, err
+	}
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err == nil && !m.isCurrent() {
+		err = errStale
+	}
+	if err != nil {
+		m.Left()
+		return nil, wire.Joined{}, err
+	}
+	return m, wire.Joined{
+		Version: wire.Version, ServerName: o.cfg.ServerName, ClusterName: cluster.Name,
+		Lease: o.cfg.Lease, MaxValue: o.cfg.MaxValue,
+	}, nil
+}
+
+// enter makes c the node's connection and proposes the join, in one step.
+func (o *Ownership) enter(j *wire.Join, c Conn) (*Member, <-chan error, error) {
+	o.mu.Lock()
+	n := o.nodes[j.Node]
+	if n == nil {
+		n = &node{id: j.Node}
+		o.nodes[j.Node] = n
+	}
+	n.mu.Lock()
+	o.mu.Unlock()
+	defer n.mu.Unlock()
+	if j.Generation <= n.generation {
+		return nil, nil, &wire.Error{Word: wire.ErrStale, Text: fmt.Sprintf("generation %d of this node has joined; %d is too late", n.generation, j.Generation)}
+	}
+	older := n.current
+	m := &Member{o: o, node: n, conn: c}
+	n.generation, n.current, n.absent = j.Generation, m, time.Time{}
+	if older != nil {
+		older.conn.Close()
+	}
+	answer := make(chan error, 1)
+	o.stripe.Propose(store.AppendJoin(nil, j), func(out wire.Outcome, err error) {
+		if err == nil && out.Err != nil {
+			err = out.Err
+		}
+		answer <- err
+	})
+	return m, answer, nil
+}
+
+func (m *Member) isCurrent() bool {
+	m.node.mu.Lock()
+	defer m.node.mu.Unlock()
+	return m.node.current == m
+}
+
+// Left tells that the connection is gone. The node has the reconnect window to come back.
+func (m *Member) Left() {
+	if m == nil || m.node == nil {
+		return
+	}
+	n := m.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current == m {
+		n.current, n.absent = nil, time.Now()
+	}
+}
+
+// during calls f while m is the current connection of node id, and keeps a newer
+// one from joining meanwhile; f must not block. It returns the refusal.
+func (m *Member) during(id wire.NodeID, f func()) error {
+	if m == nil || m.node == nil {
+		return errNotJoined
+	}
+	if m.node.id != id {
+		return errNotNode
+	}
+	m.node.mu.Lock()
+	defer m.node.mu.Unlock()
+	if m.node.current != m {
+		return errStale
+	}
+	f()
+	return nil
+}
+
+// expectNodes is called when this server became active: whoever is joined and
+// absent has the whole reconnect window from now on.
+func (o *Ownership) expectNodes() {
+	now := time.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, k := range o.store.Nodes() {
+		if o.nodes[k.ID] == nil {
+			o.nodes[k.ID] = &node{id: k.ID}
+		}
+	}
+	for _, n := range o.nodes {
+		n.mu.Lock()
+		if n.current == nil {
+			n.absent = now
+		}
+		n.mu.Unlock()
+	}
+}
+
+// removeAbsent proposes the leaving of nodes whose reconnect window is over. One
+// that comes back while that is agreed joins after it, and is told that it is gone.
+func (o *Ownership) removeAbsent(ctx context.Context) {
+	now := time.Now()
+	for _, n := range o.overdue(now) {
+		if err := o.propose(ctx, store.AppendLeave(nil, n.id)); err != nil && !wire.Is(err, wire.ErrNodeGone) {
+			o.log.Debug("an absent node could not be removed yet", "node", n.id, "error", err)
+			return
+		}
+		o.log.Info("a node did not come back within the reconnect window and was removed", "node", n.id, "window", o.cfg.ReconnectWindow)
+		o.mu.Lock()
+		n.mu.Lock()
+		if n.current == nil {
+			delete(o.nodes, n.id)
+		}
+		n.mu.Unlock()
+		o.mu.Unlock()
+	}
+}
+
+func (o *Ownership) overdue(now time.Time) (list []*node) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range o.nodes {
+		n.mu.Lock()
+		if n.current == nil && !n.absent.IsZero() && now.Sub(n.absent) >= o.cfg.ReconnectWindow {
+			list = append(list, n)
+		}
+		n.mu.Unlock()
+	}
+	return list
+}

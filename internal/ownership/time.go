@@ -1,0 +1,200 @@
+package ownership
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// The pace of what goes on beside requests.
+const (
+	expiryInterval = 200 * time.Millisecond // how often the store is asked what is due
+	touchInterval  = time.Second            // how long an access waits to be proposed with others
+	absentInterval = time.Second            // how often absent nodes are looked at
+	expiryPause    = 5 * time.Millisecond   // between two expiry entries, so that requests come between
+	expiryLimit    = 256                    // sessions per expiry entry
+	touchLimit     = 256                    // accesses per entry
+	pendingLimit   = 64 << 10               // accesses that wait, at most: then they are proposed at once
+)
+
+// touchAfter is how much newer than the recorded one an access must be to be
+// recorded: a session may so end early by one part in a hundred, never by more.
+func touchAfter(idle time.Duration) store.Time {
+	if idle == 0 {
+		return store.Time(time.Minute / time.Millisecond) // only shown to operators
+	}
+	return store.Time(max(time.Second, idle/100) / time.Millisecond)
+}
+
+// accesses gathers reads of sessions, which are no writes by themselves, until
+// they are proposed together.
+type accesses struct {
+	mu      sync.Mutex
+	pending map[string]map[string]store.Time // dataset -> session key -> last access
+	count   int
+	full    chan struct{} // gets a value when count has reached pendingLimit
+}
+
+func (a *accesses) note(dataset, key []byte, now store.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	keys := a.pending[string(dataset)]
+	if keys == nil {
+		if a.pending == nil {
+			a.pending = map[string]map[string]store.Time{}
+		}
+		keys = map[string]store.Time{}
+		a.pending[string(dataset)] = keys
+	}
+	if _, ok := keys[string(key)]; !ok {
+		a.count++
+	}
+	keys[string(key)] = max(keys[string(key)], now)
+	if a.count >= pendingLimit {
+		select {
+		case a.full <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// last returns the last access of key that is not yet recorded, or 0.
+func (a *accesses) last(dataset, key []byte) store.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pending[string(dataset)][string(key)]
+}
+
+// some returns up to touchLimit pending accesses of one dataset.
+func (a *accesses) some() (dataset string, list []store.Touch) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for dataset, keys := range a.pending {
+		for key, when := range keys {
+			if list = append(list, store.Touch{Key: []byte(key), When: when}); len(list) == touchLimit {
+				break
+			}
+		}
+		return dataset, list
+	}
+	return "", nil
+}
+
+// recorded forgets accesses that are in the store now, but for newer ones.
+func (a *accesses) recorded(dataset string, list []store.Touch) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	keys := a.pending[dataset]
+	for _, t := range list {
+		if when, ok := keys[string(t.Key)]; ok && when <= t.When {
+			delete(keys, string(t.Key))
+			a.count--
+		}
+	}
+	if len(keys) == 0 {
+		delete(a.pending, dataset)
+	}
+}
+
+// keepTime does what time brings, while this server is active.
+func (o *Ownership) keepTime() {
+	defer o.work.Done()
+	changes := o.stripe.Changes()
+	tick := time.NewTicker(expiryInterval)
+	defer tick.Stop()
+	var active bool
+	var touched, looked time.Time
+	for {
+		select {
+		case <-o.ctx.Done():
+			o.lastTouches()
+			return
+		case <-changes:
+		case <-o.accesses.full:
+			touched = time.Time{}
+		case <-tick.C:
+		}
+		if o.stripe.Now() == 0 {
+			active = false
+			continue
+		}
+		now := time.Now()
+		if !active {
+			active, touched, looked = true, now, now
+			o.expectNodes()
+		}
+		if now.Sub(touched) >= touchInterval {
+			touched = now
+			o.touch(o.ctx)
+		}
+		if now.Sub(looked) >= absentInterval {
+			looked = now
+			o.removeAbsent(o.ctx)
+		}
+		o.expire(o.ctx)
+	}
+}
+
+// touch proposes the accesses that wait. What is refused waits on.
+func (o *Ownership) touch(ctx context.Context) bool {
+	for {
+		dataset, list := o.accesses.some()
+		if len(list) == 0 {
+			return true
+		}
+		err := o.propose(ctx, store.AppendTouch(nil, []byte(dataset), list))
+		if err != nil && !wire.Is(err, wire.ErrNoDataset) {
+			o.log.Debug("accesses could not be recorded yet", "error", err)
+			return false
+		}
+		o.accesses.recorded(dataset, list)
+	}
+}
+
+// expire proposes the end of sessions whose time is up, one bounded entry after
+// the other. The accesses that wait are proposed before: nobody who was just
+// seen is expired.
+func (o *Ownership) expire(ctx context.Context) {
+	for {
+		due, prune := o.store.Due(o.stripe.Now(), expiryLimit)
+		if len(due) == 0 && !prune {
+			return
+		}
+		more := prune
+		if len(due) > 0 && !o.touch(ctx) {
+			return
+		}
+		for _, d := range due {
+			if err := o.propose(ctx, store.AppendExpire(nil, d.Dataset, d.Keys)); err != nil {
+				o.log.Debug("sessions could not be expired yet", "error", err)
+				return
+			}
+			more = more || len(d.Keys) == expiryLimit
+		}
+		if prune {
+			if err := o.propose(ctx, store.AppendPrune(nil, expiryLimit)); err != nil {
+				return
+			}
+		}
+		if !more {
+			return // what is left, if anything, has time until the next look
+		}
+		select {
+		case <-o.ctx.Done():
+			return
+		case <-time.After(expiryPause):
+		}
+	}
+}
+
+// lastTouches proposes what waits once more, for a server that stops in order.
+func (o *Ownership) lastTouches() {
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if o.stripe.Now() != 0 {
+		o.touch(ctx)
+	}
+}
