@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/terracotta-go/terracotta/config"
+	"github.com/terracotta-go/terracotta/internal/ownership"
+	"github.com/terracotta-go/terracotta/internal/server"
+	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/stripe"
+	"github.com/terracotta-go/terracotta/internal/wire"
+	"github.com/terracotta-go/terracotta/license"
+)
+
+const (
+	// activeTimeout bounds how long a single server may take to become active
+	// after its state was read: nobody else has a vote.
+	activeTimeout = 30 * time.Second
+	// drainTimeout bounds how long running commands may take to finish at the
+	// stop: docker stop is done within two seconds.
+	drainTimeout = time.Second
+)
+
+// serve starts the server, runs it until ctx ends or TC.STOP comes, and stops
+// it. The order of the start: refuse what needs no resources, then open the
+// state (it locks the data root, so that a second process changes nothing), then
+// the rooms above it, then the port. So whoever can connect is served. The stop
+// goes the other way, so that no room loses what it stands on.
+func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
+	log := newLogger(cfg.Common, stdout)
+	if err := mayStart(cfg, stdout); err != nil {
+		return err
+	}
+	log.Info("terracotta-server starts", "version", config.Version, "commit", config.Commit, "server", cfg.Self.Name, "pid", os.Getpid())
+	for _, note := range cfg.Notes {
+		log.Info(note)
+	}
+	keys := trustedKeys(cfg.TrustedKeys, log)
+
+	st := store.New()
+	sp, err := openStripe(cfg, st, log)
+	if err != nil {
+		return err
+	}
+	own := ownership.New(ownership.Config{
+		Lease: cfg.Stripe.LeaseLength, ReconnectWindow: cfg.Stripe.ReconnectWindow,
+		ServerName: cfg.Self.Name, MaxValue: cfg.MaxValue, Logger: log,
+	}, sp, st)
+	closeRooms := func() error {
+		own.Close()
+		return sp.Close()
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort(cfg.Bind, strconv.Itoa(cfg.Self.Port)))
+	if err != nil {
+		_ = closeRooms()
+		return &failure{exitFailure, err, fmt.Sprintf("is another server running? set another port for this one (now %d)", cfg.Self.Port)}
+	}
+	choosePort(&cfg, ln.Addr())
+	stopAsked, stop := context.WithCancel(ctx)
+	defer stop()
+	srv := server.New(server.Config{
+		Self: cfg.Self, Running: cfg.Stripe, Durability: cfg.Durability, Version: config.Version,
+		Password: cfg.Password, Keys: keys, Stop: stop, Logger: log,
+		Limits: server.Limits{MaxConnections: cfg.MaxConnections, MaxValue: cfg.MaxValue},
+	}, own, sp, st)
+	warn(cfg, log)
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+
+	err = ready(stopAsked, cfg, sp, ln.Addr(), log)
+	if err == nil {
+		select {
+		case err = <-failed: // only a listener that broke: nobody has asked to stop
+			err = fmt.Errorf("accept connections: %w", err)
+		case <-stopAsked.Done():
+		}
+	}
+
+	began := time.Now()
+	log.Info("terracotta-server stops")
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if cut := srv.Shutdown(drain); cut != nil {
+		log.Warn("some commands were cut off: they did not finish in time", "limit", drainTimeout)
+	}
+	err = errors.Join(err, closeRooms())
+	if err != nil {
+		return &failure{exitFailure, err, ""}
+	}
+	log.Info("terracotta-server has stopped", "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// choosePort writes the port that the system chose where port 0 was asked for.
+func choosePort(cfg *config.Server, addr net.Addr) {
+	tcp, ok := addr.(*net.TCPAddr)
+	if cfg.Self.Port != 0 || !ok {
+		return
+	}
+	cfg.Self.Port = tcp.Port
+	cfg.Stripe.Servers = slices.Clone(cfg.Stripe.Servers)
+	for i := range cfg.Stripe.Servers {
+		if cfg.Stripe.Servers[i].Name == cfg.Self.Name {
+			cfg.Stripe.Servers[i].Port = tcp.Port
+		}
+	}
+}
+
+// mayStart refuses what can be refused before anything is touched.
+func mayStart(cfg config.Server, stdout io.Writer) error {
+	if cfg.InContainer {
+		if !cfg.EULA {
+			return &failure{exitEULA, errors.New("the licence agreement is not accepted"),
+				"set the environment variable ACCEPT_EULA=Y to accept it, e.g. docker run -e ACCEPT_EULA=Y ..."}
+		}
+		fmt.Fprintln(stdout, "The licence agreement was accepted (ACCEPT_EULA=Y).")
+	}
+	if n := len(cfg.Stripe.Servers); n > 1 {
+		return &failure{exitNotImplemented, fmt.Errorf("%d servers are configured, and this version runs one server per stripe", n),
+			"pairs and triples come in a later version: configure one server, or unset TC_SERVER1 and TC_SERVER2"}
+	}
+	return nil
+}
+
+// trustedKeys reads the keys that licences are verified with. Without them the
+// server still runs: sessions are never lost because of a licence.
+func trustedKeys(dir string, log *slog.Logger) *license.Keys {
+	keys, err := license.ReadKeys(os.DirFS(dir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		log.Warn("there is no directory of trusted keys: no licence will verify", "directory", dir)
+	case err != nil:
+		log.Error("the trusted keys cannot be read: no licence will verify", "directory", dir, "error", err)
+	case len(keys.IDs()) == 0:
+		log.Warn("there are no trusted keys: no licence will verify", "directory", dir)
+	}
+	return keys
+}
+
+// openStripe opens the state in the platform data directory, or in memory.
+func openStripe(cfg config.Server, st *store.Store, log *slog.Logger) (*stripe.Stripe, error) {
+	c := stripe.Config{Durability: stripe.Durability(cfg.Durability), ServerName: cfg.Self.Name, Logger: log}
+	if c.Durability != stripe.MemoryOnly {
+		for _, d := range cfg.Stripe.DataDirectories {
+			if d.Platform {
+				c.Dir = filepath.Join(d.Path, "stripe")
+			}
+		}
+		log.Info("opening the data root", "directory", c.Dir, "durability", cfg.Durability)
+	}
+	sp, err := stripe.Open(c, st)
+	if err != nil {
+		return nil, &failure{exitFailure, err, ""}
+	}
+	return sp, nil
+}
+
+// warn says loudly what an operator may not have meant.
+func warn(cfg config.Server, log *slog.Logger) {
+	if cfg.Durability == string(stripe.MemoryOnly) {
+		log.Warn("MEMORY ONLY: there is no data root, and a stop of this server loses every session and the configuration")
+	}
+	if ip := net.ParseIP(cfg.Bind); cfg.Password == "" && cfg.Bind != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		log.Warn("NO PASSWORD IS SET: whoever reaches the port can read and change every session; set TC_PASSWORD_FILE, or keep the port on a private network",
+			"bind", cfg.Bind, "port", cfg.Self.Port)
+	}
+}
+
+// ready waits until a configured server is active and writes the last line of
+// the start.
+func ready(ctx context.Context, cfg config.Server, sp *stripe.Stripe, addr net.Addr, log *slog.Logger) error {
+	if !sp.Status().Formed {
+		log.Info("this server belongs to no cluster yet: configure one and install its licence with cluster-tool",
+			"command", fmt.Sprintf("cluster-tool configure -n NAME -l LICENSE -s %s:%d", cfg.Self.Host, cfg.Self.Port))
+	} else if err := becomeActive(ctx, sp); err != nil {
+		return err
+	}
+	if ctx.Err() == nil {
+		log.Info(fmt.Sprintf("Terracotta Server instance has started up as ACTIVE node on %s successfully, and is now ready for work.", shown(addr)))
+	}
+	return nil
+}
+
+// shown writes the address as the original does: the wildcard is 0.0.0.0.
+func shown(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("0.0.0.0", strconv.Itoa(tcp.Port))
+	}
+	return addr.String()
+}
+
+func becomeActive(ctx context.Context, sp *stripe.Stripe) error {
+	changes := sp.Changes()
+	limit := time.NewTimer(activeTimeout)
+	defer limit.Stop()
+	for sp.Status().State != wire.StateActive {
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return nil
+		case <-limit.C:
+			return fmt.Errorf("the server is still %s after %v", sp.Status().State, activeTimeout)
+		}
+	}
+	return nil
+}
+
+func newLogger(c config.Common, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level = slog.LevelInfo // config has checked it
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
