@@ -1,0 +1,303 @@
+package client
+
+import (
+	"net"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// A node's connection on which nothing has come for pingAfter is asked for a
+// sign of life; one that owes an answer for stallAfter is given up, so that a
+// server that vanished without a word is noticed. retireAfter is for a connection
+// that only waits for its last answers.
+const (
+	pingAfter   = 5 * time.Second
+	stallAfter  = 10 * time.Second
+	retireAfter = time.Second
+	watchEvery  = time.Second
+)
+
+// keepBuffer bounds the memory that an idle connection keeps for writing.
+const keepBuffer = 1 << 20
+
+// conn is one connection after its handshake. Client.mu guards all fields but
+// the first group.
+type conn struct {
+	host  string
+	nc    net.Conn
+	try   func(p []byte) (int, error) // nil where writing may block; for the flusher
+	r     *resp.Reader                // for the handshake, then for the reading goroutine
+	heard atomic.Uint64               // counts reads that brought bytes
+
+	unwatch func() bool // undoes that Close closes nc
+
+	out      []byte // gathered to be written
+	spare    []byte // the flusher's last buffer
+	flushing bool   // somebody writes, or has promised to
+	inflight fifo   // sent and not answered, in order
+	retired  bool   // takes no more commands; closed after its last answer
+	answers  uint64 // handed out
+}
+
+func newConn(host string, nc net.Conn) *conn {
+	cn := &conn{host: host, nc: nc, try: newTry(nc)}
+	// A session has no size limit of its own, only its values have: replies may
+	// be larger than any command.
+	cn.r = resp.NewReader(cn, resp.Limits{MaxBulk: 256 << 20, MaxCommand: 512 << 20})
+	return cn
+}
+
+// Read implements io.Reader for the codec.
+func (cn *conn) Read(p []byte) (int, error) {
+	n, err := cn.nc.Read(p)
+	if n > 0 {
+		cn.heard.Add(1)
+	}
+	return n, err
+}
+
+// flush writes what callers have gathered. The yield lets those who are about to
+// append do so first; it is what makes one system call serve many. mine is the
+// caller's own call: once that is answered, somebody else goes on.
+func (c *Client) flush(cn *conn, mine *call) {
+	runtime.Gosched()
+	c.mu.Lock()
+	for len(cn.out) > 0 {
+		buf := cn.out
+		cn.out, cn.spare = cn.spare[:0], nil
+		if cn.try == nil || mine != nil && mine.state.Load() == answered {
+			c.goLocked(func() { c.flushWaiting(cn, buf) })
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		n, err := cn.try(buf)
+		c.mu.Lock()
+		if err != nil {
+			cn.nc.Close() // the reading goroutine finds out and cleans up
+			break
+		}
+		if n < len(buf) {
+			c.goLocked(func() { c.flushWaiting(cn, buf[n:]) })
+			c.mu.Unlock()
+			return
+		}
+		if cap(buf) <= keepBuffer {
+			cn.spare = buf
+		}
+	}
+	cn.flushing = false
+	c.mu.Unlock()
+}
+
+// flushWaiting writes buf and what gathers meanwhile, and may take its time.
+func (c *Client) flushWaiting(cn *conn, buf []byte) {
+	for {
+		_, err := cn.nc.Write(buf)
+		if err != nil {
+			cn.nc.Close() // the reading goroutine finds out and cleans up
+		}
+		c.mu.Lock()
+		if err != nil || len(cn.out) == 0 {
+			cn.flushing = false
+			c.mu.Unlock()
+			return
+		}
+		buf, cn.out = cn.out, nil
+		c.mu.Unlock()
+	}
+}
+
+// goLocked starts a goroutine that Close awaits; after Close there is nothing to do.
+func (c *Client) goLocked(f func()) {
+	if !c.closed {
+		c.wg.Go(f)
+	}
+}
+
+// read hands out the answers until the connection breaks.
+func (c *Client) read(cn *conn) error {
+	for {
+		reply, err := cn.r.ReadReply()
+		if err != nil {
+			return err
+		}
+		if reply.Type == '>' {
+			if c.o.Push != nil {
+				c.o.Push(appendFlat(nil, reply))
+			}
+			continue
+		}
+		c.mu.Lock()
+		k := cn.inflight.pop()
+		if k == nil {
+			c.mu.Unlock()
+			return &resp.ProtocolError{Text: "an answer has come to no command"}
+		}
+		cn.answers++
+		c.settleLocked(cn, k, reply)
+		over := cn.retired && cn.inflight.len() == 0
+		c.mu.Unlock()
+		if over {
+			return errRetired
+		}
+	}
+}
+
+// settleLocked decides what an answer means for its call.
+func (c *Client) settleLocked(cn *conn, k *call, reply resp.Reply) {
+	gone := k.state.Load() == abandoned
+	if reply.Type == '-' || reply.Type == '!' {
+		e := wire.ParseError(string(reply.Bytes))
+		c.concludeLocked(cn, e)
+		k.unsure = k.unsure || e.Word == wire.ErrUnsure
+		if !gone && c.passes(k, e) {
+			k.refusal = e
+			k.state.Store(resting)
+			c.resting = append(c.resting, k)
+			k.wake()
+			return
+		}
+		if !gone && k.unsure && k.kind == change && lostTrack(e.Word) {
+			k.err = &UnavailableError{Command: string(k.args[0]), Servers: []Attempt{{cn.host, e}}, Unsure: true}
+		}
+	}
+	c.ackLocked(k)
+	if gone {
+		return
+	}
+	k.reply = reply
+	k.state.Store(answered)
+	k.wake()
+}
+
+// lostTrack reports words after which a repeat says nothing about its first sending.
+func lostTrack(w wire.Word) bool {
+	return w == wire.ErrStale || w == wire.ErrNodeGone || w == wire.ErrNotJoined || w == wire.ErrNoDataset
+}
+
+// passes reports whether k may be sent again after this refusal, with hope.
+func (c *Client) passes(k *call, e *wire.Error) bool {
+	switch e.Word {
+	case wire.ErrNodeGone, wire.ErrNotJoined:
+		return c.o.Node && (k.kind == asNode || k.kind == change && !k.unsure)
+	case wire.ErrUnsure:
+		return k.kind != once
+	case wire.ErrUnconfigured:
+		return c.o.Node
+	case wire.ErrStopping:
+		return string(k.args[0]) != wire.CmdStop
+	}
+	return e.Word.Retryable()
+}
+
+// concludeLocked draws the conclusions of a refusal for the whole connection: one
+// that is of no more use gets no more commands and is closed after its last answer.
+func (c *Client) concludeLocked(cn *conn, e *wire.Error) {
+	if cn != c.cn {
+		return
+	}
+	switch {
+	case e.Word == wire.ErrNotActive:
+		c.redirect = activeIn(e.Text)
+	case !c.o.Node:
+		return
+	case e.Word == wire.ErrNodeGone:
+		c.newNodeLocked()
+	case e.Word != wire.ErrNotJoined && e.Word != wire.ErrStale:
+		return
+	}
+	c.attempts = []Attempt{{cn.host, e}}
+	cn.retired = true
+	c.cn = nil
+}
+
+// watch gives a silent connection up. It ends with done.
+func (c *Client) watch(cn *conn, done <-chan struct{}) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	last := cn.heard.Load()
+	var silent time.Duration
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+		if heard := cn.heard.Load(); heard != last {
+			last, silent = heard, 0
+			continue
+		}
+		silent += watchEvery
+		c.mu.Lock()
+		owes := cn.inflight.len() > 0
+		retired := cn.retired
+		var flush *conn
+		if !owes && !retired && silent >= pingAfter && c.cn == cn {
+			k := newCall(repeatable) // nobody waits for the answer
+			k.args = append(k.args, []byte("PING"))
+			flush = c.sendLocked(cn, k)
+			k.state.Store(abandoned)
+			silent = 0
+		}
+		c.mu.Unlock()
+		if flush != nil {
+			c.flush(flush, nil)
+		}
+		if owes && (silent >= stallAfter || retired && silent >= retireAfter) {
+			c.log.Warn("terracotta server has stopped answering", "server", cn.host, "silent", silent)
+			cn.nc.Close()
+			return
+		}
+	}
+}
+
+// fifo is a queue of calls that keeps its memory.
+type fifo struct {
+	list []*call
+	head int
+}
+
+func (f *fifo) len() int { return len(f.list) - f.head }
+
+func (f *fifo) push(k *call) {
+	if f.head > 0 && len(f.list) == cap(f.list) {
+		n := copy(f.list, f.list[f.head:])
+		clear(f.list[n:])
+		f.list, f.head = f.list[:n], 0
+	}
+	f.list = append(f.list, k)
+}
+
+func (f *fifo) pop() *call {
+	if f.len() == 0 {
+		return nil
+	}
+	k := f.list[f.head]
+	f.list[f.head] = nil
+	if f.head++; f.head == len(f.list) {
+		f.list, f.head = f.list[:0], 0
+	}
+	return k
+}
+
+// appendFlat appends the leaves of a reply.
+func appendFlat(dst [][]byte, r resp.Reply) [][]byte {
+	switch r.Type {
+	case '*', '~', '%', '>':
+		for _, e := range r.Elems {
+			dst = appendFlat(dst, e)
+		}
+		return dst
+	case ':', '#':
+		return append(dst, strconv.AppendInt(nil, r.Int, 10))
+	case '_':
+		return append(dst, nil)
+	}
+	return append(dst, r.Bytes)
+}
