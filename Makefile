@@ -1,0 +1,49 @@
+# The commands of this project. The work is done in Go: docker/build, cmd/, e2e/.
+
+GO          ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# A local engine publishes ports on this machine; without this, testcontainers
+# would ask for a helper image and for the gateway's address.
+export TESTCONTAINERS_RYUK_DISABLED ?= true
+ifeq ($(DOCKER_HOST)$(TESTCONTAINERS_HOST_OVERRIDE),)
+export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help up down images kit check unit e2e test clean
+
+help: ## show this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name about; do printf '  %-9s %s\n' "$$name" "$$about"; done
+	@echo "Variables: RELEASE=1 (images, kit: refuse development keys), TERRACOTTA_PORT, MANAGEMENT_PORT, CART1_PORT, CART2_PORT (up)"
+
+up: ## build the images, start the demo of compose.yaml, wait until healthy, print the URLs
+	@$(GO) run ./docker/build up
+
+down: ## remove what up started: containers, volumes, network (.dev and images stay)
+	@$(GO) run ./docker/build down
+
+images: ## build the kit and the three images
+	@$(GO) run ./docker/build images
+
+kit: ## make dist/terracotta-db-VERSION with static binaries for Linux
+	@$(GO) run ./docker/build kit
+
+check: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "gofmt these:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./e2e/...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags e2e ./e2e/...
+
+unit: ## all tests that need no Docker, with the race detector
+	$(GO) test -race -shuffle=on ./...
+
+e2e: ## the quickstart and every promise about the images, on Docker (skips without it)
+	$(GO) test -tags e2e -count=1 -timeout 12m ./e2e/...
+
+test: check unit e2e ## everything
+
+clean: ## remove dist/ (.dev with the development key stays)
+	rm -rf dist
