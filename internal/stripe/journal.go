@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
@@ -38,6 +36,7 @@ var errJournalClosed = errors.New("the log is closed")
 type journal struct {
 	dir    string
 	vfs    types.VFS
+	lazy   bool // a crash of the machine may damage several writes at the end
 	log    *slog.Logger
 	hclog  hclog.Logger
 	change func(ill error) // called with nil when well again, under state; must not block
@@ -62,8 +61,8 @@ var (
 	_ raft.StableStore       = (*journal)(nil)
 )
 
-func openJournal(dir string, vfs types.VFS, log *slog.Logger, change func(error)) (*journal, error) {
-	j := &journal{dir: dir, vfs: vfs, log: log, hclog: hclogTo(log), change: change, stop: make(chan struct{})}
+func openJournal(dir string, vfs types.VFS, lazy bool, log *slog.Logger, change func(error)) (*journal, error) {
+	j := &journal{dir: dir, vfs: vfs, lazy: lazy, log: log, hclog: hclogTo(log), change: change, stop: make(chan struct{})}
 	w, err := j.open()
 	if err != nil {
 		return nil, err
@@ -85,51 +84,11 @@ func (j *journal) open() (w *wal.WAL, err error) {
 			w, err = nil, fmt.Errorf("the log's index is damaged: %v", p)
 		}
 	}()
-	if err := finishRotation(j.dir, j.vfs); err != nil {
+	if err := mendTail(j.dir, j.vfs, j.lazy, j.log); err != nil {
 		return nil, err
 	}
 	return wal.Open(j.dir, wal.WithLogger(j.hclog), wal.WithSegmentSize(segmentSize),
 		wal.WithSegmentFiler(segment.NewFiler(j.dir, j.vfs)))
-}
-
-// finishRotation completes the change to a new file where a crash fell between
-// the sealing of the old one and the note about it: raft-wal v0.4.2 opens such
-// a log, but refuses every write to it from then on.
-func finishRotation(dir string, vfs types.VFS) error {
-	meta := &metadb.BoltMetaDB{}
-	state, err := meta.Load(dir)
-	if err != nil {
-		return err
-	}
-	defer meta.Close()
-	if len(state.Segments) == 0 {
-		return nil
-	}
-	tail := &state.Segments[len(state.Segments)-1]
-	if !tail.SealTime.IsZero() {
-		return nil
-	}
-	w, err := segment.NewFiler(dir, vfs).RecoverTail(*tail)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // raft-wal makes it
-	}
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	sealed, start, err := w.Sealed()
-	if err != nil || !sealed || w.LastIndex() == 0 {
-		return err
-	}
-	now := time.Now()
-	tail.SealTime, tail.MaxIndex, tail.IndexStart = now, w.LastIndex(), start
-	next := types.SegmentInfo{
-		ID: state.NextSegmentID, BaseIndex: tail.MaxIndex + 1, MinIndex: tail.MaxIndex + 1,
-		SizeLimit: segmentSize, Codec: wal.CodecBinaryV1, CreateTime: now,
-	}
-	state.NextSegmentID++
-	state.Segments = append(state.Segments, next)
-	return meta.CommitState(state)
 }
 
 // run lets errors of the disk be survived from here on.

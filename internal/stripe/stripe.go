@@ -172,7 +172,7 @@ func (s *Stripe) openStorage(vfs types.VFS) (storage, error) {
 		s.disk = newLazyFS(vfs)
 		vfs = s.disk
 	}
-	s.journal, err = openJournal(filepath.Join(s.cfg.Dir, walFolder), vfs, s.log, s.diskChanged)
+	s.journal, err = openJournal(filepath.Join(s.cfg.Dir, walFolder), vfs, s.disk != nil, s.log, s.diskChanged)
 	if err != nil {
 		return storage{}, damaged(s.cfg.Dir, "log", err)
 	}

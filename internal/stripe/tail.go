@@ -1,0 +1,155 @@
+package stripe
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+)
+
+// The file format of raft-wal v0.4.2 (its segment/format.go), as far as it is
+// needed here: a header, then frames aligned to frameAlign, each with a head of
+// the same size: a type byte, three zeros, and the payload's length or, in a
+// commit frame, the CRC-32C of all since the commit before.
+const (
+	walHeader  = 32
+	frameAlign = 8
+)
+
+// mendTail brings the log's last file into a form that raft-wal opens rightly.
+// raft-wal v0.4.2 verifies only the last commit of a file, takes a damaged
+// frame in the midst of acknowledged ones for the end of the log, and refuses
+// every write to a file that a crash left between its sealing and the note
+// about it. So all commits are verified here first:
+//
+//   - what follows the last good commit is a write that a crash cut off, which
+//     nobody was told had succeeded: it is erased, unless a good commit follows
+//     it. Then the file is damaged, and that is an error;
+//   - a file that was sealed is noted as sealed, and the next one is begun.
+//
+// With lazy, several unsynced writes may be damaged in any order when the
+// machine crashes, so the log ends at the first damage whatever follows.
+func mendTail(dir string, vfs types.VFS, lazy bool, log *slog.Logger) error {
+	meta := &metadb.BoltMetaDB{}
+	state, err := meta.Load(dir)
+	if err != nil {
+		return err
+	}
+	defer meta.Close()
+	if len(state.Segments) == 0 || !state.Segments[len(state.Segments)-1].SealTime.IsZero() {
+		return nil
+	}
+	tail := &state.Segments[len(state.Segments)-1]
+	name := segment.FileName(*tail)
+	f, err := vfs.OpenWriter(dir, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // a crash before the file was made: raft-wal makes it
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := os.Stat(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	b := make([]byte, info.Size())
+	if n, err := f.ReadAt(b, 0); err != nil && !(err == io.EOF && n == len(b)) {
+		return err
+	}
+	found := walk(b)
+	if end := lastNonZero(b); end > found.end {
+		if !lazy && goodCommit(b[found.end:end]) {
+			return fmt.Errorf("file %q is damaged at byte %d, and acknowledged entries follow", name, found.end)
+		}
+		log.Warn("a write that was cut off by a crash is taken off the log's end", "file", name, "bytes", end-found.end)
+		_, err := f.WriteAt(make([]byte, end-found.end), int64(found.end))
+		if err := errors.Join(err, f.Sync()); err != nil {
+			return err
+		}
+	}
+	if found.index == 0 {
+		return nil
+	}
+	now := time.Now()
+	tail.SealTime, tail.IndexStart = now, uint64(found.index)
+	tail.MaxIndex = tail.BaseIndex + uint64(found.entries) - 1
+	state.Segments = append(state.Segments, types.SegmentInfo{
+		ID: state.NextSegmentID, BaseIndex: tail.MaxIndex + 1, MinIndex: tail.MaxIndex + 1,
+		SizeLimit: segmentSize, Codec: wal.CodecBinaryV1, CreateTime: now,
+	})
+	state.NextSegmentID++
+	return meta.CommitState(state)
+}
+
+// walked is what a file holds up to its last good commit.
+type walked struct {
+	end     int // behind the last good commit; 0 where there is none
+	entries int // committed
+	index   int // where the committed index of a sealed file starts, or 0
+}
+
+// walk follows the frames of a file for as long as every commit is good.
+func walk(b []byte) (good walked) {
+	at := good
+	for off := walHeader; off+frameAlign <= len(b); {
+		size := 0
+		switch head := b[off : off+frameAlign]; head[0] {
+		case segment.FrameEntry, segment.FrameIndex:
+			size = int(binary.LittleEndian.Uint32(head[4:]))
+			if head[0] == segment.FrameEntry {
+				at.entries++
+			} else {
+				at.index = off + frameAlign
+			}
+		case segment.FrameCommit:
+			if crc32.Checksum(b[good.end:off], castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
+				return good
+			}
+			at.end = off + frameAlign
+			good = at
+		default:
+			return good
+		}
+		off += frameAlign + (size+frameAlign-1)/frameAlign*frameAlign
+	}
+	return good
+}
+
+func lastNonZero(b []byte) int {
+	n := len(b)
+	for n > 0 && b[n-1] == 0 {
+		n--
+	}
+	return n
+}
+
+// goodCommit reports whether b, which begins at a frame, has somewhere a commit
+// whose checksum is right for what lies between it and a commit before it.
+func goodCommit(b []byte) bool {
+	const reach = 8 // commits to look back: payload may look like one
+	var starts []int
+	for off := 0; off+frameAlign <= len(b); off += frameAlign {
+		head := b[off : off+frameAlign]
+		if head[0] != segment.FrameCommit || head[1]|head[2]|head[3] != 0 {
+			continue
+		}
+		for _, start := range starts[max(0, len(starts)-reach):] {
+			if start < off && crc32.Checksum(b[start:off], castagnoli) == binary.LittleEndian.Uint32(head[4:]) {
+				return true
+			}
+		}
+		starts = append(starts, off+frameAlign)
+	}
+	return false
+}
