@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"cmd/cluster-tool":   {"client", "license", "config", "internal/wire"},
 	"cmd/cart-example":   {"websessions", "config"},
 	"cmd/license-issuer": {"license"},
+	"docker/build":       {"license"},
 }
 
 // owners says which rooms alone may import a library from outside.
