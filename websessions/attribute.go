@@ -82,21 +82,24 @@ func (a Attribute[T]) Remove(ctx context.Context) error { return FromContext(ctx
 func (a Attribute[T]) Update(ctx context.Context, f func(*T) error) error {
 	s := FromContext(ctx)
 	codec := s.m.cfg.Codec
-	return s.update(ctx, a.name, func(cur []byte, has bool) ([]byte, error) {
-		var v T
+	return s.update(ctx, a.name, func(cur []byte, has bool) (next []byte, same bool, err error) {
+		var v, zero T
 		if has {
 			if err := codec.Unmarshal(cur, &v); err != nil {
-				return nil, fmt.Errorf("decode attribute %q: %w", a.name, err)
+				return nil, false, fmt.Errorf("decode attribute %q: %w", a.name, err)
 			}
 		}
 		if err := f(&v); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		enc, err := codec.Marshal(&v)
 		if err != nil {
-			return nil, fmt.Errorf("encode attribute %q: %w", a.name, err)
+			return nil, false, fmt.Errorf("encode attribute %q: %w", a.name, err)
 		}
-		return bytes.Clone(enc), nil
+		if !has { // to leave nothing as it was is no reason to begin a session
+			return bytes.Clone(enc), reflect.DeepEqual(v, zero), nil
+		}
+		return bytes.Clone(enc), bytes.Equal(enc, cur), nil
 	})
 }
 
@@ -104,7 +107,7 @@ func (a Attribute[T]) Update(ctx context.Context, f func(*T) error) error {
 // very value. The first try takes the value that the request has already read: a
 // change of it is refused if it is old, and only if there is nothing to change,
 // or f returns an error, does it need to be read again to be sure.
-func (s *Session) update(ctx context.Context, name string, f func([]byte, bool) ([]byte, error)) error {
+func (s *Session) update(ctx context.Context, name string, f func(cur []byte, has bool) (next []byte, same bool, err error)) error {
 	ctx, cancel := s.m.bound(ctx)
 	defer cancel()
 	for fresh, try := false, 0; ; try++ {
@@ -112,8 +115,8 @@ func (s *Session) update(ctx context.Context, name string, f func([]byte, bool) 
 		if err != nil {
 			return err
 		}
-		next, err := f(v.cur, v.has) // without the lock: f may use the session
-		if err != nil || v.has && bytes.Equal(next, v.cur) {
+		next, same, err := f(v.cur, v.has) // without the lock: f may use the session
+		if err != nil || same {
 			if fresh || !v.shared {
 				return err
 			}

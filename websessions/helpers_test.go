@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -100,7 +101,8 @@ func one(m *Sessions, h http.HandlerFunc, change ...func(*http.Request)) *httpte
 // with sends the cookies of an earlier response.
 func with(w *httptest.ResponseRecorder) func(*http.Request) {
 	return func(r *http.Request) {
-		for _, c := range w.Result().Cookies() {
+		// Not w.Result, which is for one goroutine.
+		for _, c := range (&http.Response{Header: w.Header()}).Cookies() {
 			if c.MaxAge >= 0 {
 				r.AddCookie(c)
 			}
@@ -136,3 +138,18 @@ type frozenJar []*http.Cookie
 
 func (j frozenJar) SetCookies(*url.URL, []*http.Cookie) {}
 func (j frozenJar) Cookies(*url.URL) []*http.Cookie     { return j }
+
+// logCount counts the log lines that contain want.
+type logCount struct {
+	want string
+	n    atomic.Int64
+}
+
+func (l *logCount) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func (l *logCount) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), l.want) {
+		l.n.Add(1)
+	}
+	return len(p), nil
+}

@@ -254,7 +254,7 @@ func (b *memory) renew(_ context.Context, w *wire.Renew) (wire.Outcome, error) {
 	// A session that was renewed a moment ago is not renewed again by a request
 	// that still holds the old key: of two new cookies the browser would keep
 	// the one that comes last, and that may be the one that dies first.
-	if r.key != string(w.Key) {
+	if r.key != string(w.Key) && w.Grace > 0 {
 		return wire.Outcome{}, refuse(wire.ErrSessionGone, "renewed")
 	}
 	if _, err := b.findLocked(string(w.NewKey)); !wire.Is(err, wire.ErrSessionUnknown) {

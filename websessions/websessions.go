@@ -131,10 +131,8 @@ func (m *Sessions) serve(next http.Handler, w http.ResponseWriter, r *http.Reque
 	returned = true
 
 	err := s.settle()
-	if err != nil {
-		m.stats.failures.Add(1)
-	}
 	if !out.finish(err) {
+		m.stats.failures.Add(1)
 		// Part of a success has left already: the browser must not take it for whole.
 		m.log.Error("a response was cut off: its session could not be saved", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)

@@ -297,6 +297,7 @@ func (w *writer) page(err error) {
 		h.Del(name)
 	}
 	h.Set("Cache-Control", "no-store")
+	w.s.m.stats.failures.Add(1)
 	w.s.m.log.Warn("a request was answered with the error page", "path", w.s.r.URL.Path, "error", err)
 	w.s.m.cfg.ErrorPage(w.w, w.s.r, err)
 }
