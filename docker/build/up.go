@@ -134,7 +134,7 @@ func checkPorts(ctx context.Context, engine *client.Client, env settings) error 
 	if err != nil {
 		return err
 	}
-	var taken []error
+	var taken, instead []string
 	for _, p := range ports {
 		port := env.port(p.variable)
 		if ours[port] {
@@ -142,12 +142,27 @@ func checkPorts(ctx context.Context, engine *client.Client, env settings) error 
 		}
 		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err != nil {
-			taken = append(taken, fmt.Errorf("port %s for %s is taken or wrong (%w): choose another one, e.g. %s=1%s make up", port, p.service, err, p.variable, port))
+			taken = append(taken, fmt.Sprintf("port %s of %s is taken or wrong: %v", port, p.service, err))
+			instead = append(instead, p.variable+"="+another())
 			continue
 		}
 		listener.Close()
 	}
-	return errors.Join(taken...)
+	if len(taken) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s\nChoose other ports: %s make up", strings.Join(taken, "\n"), strings.Join(instead, " "))
+}
+
+// another returns a port that is free now.
+func another() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "PORT"
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String()) // an address of its own making
+	return port
 }
 
 // publishedBy returns the host ports that the project's containers have already.
