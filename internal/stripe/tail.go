@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -126,8 +127,14 @@ func walk(b []byte) (good walked) {
 	return good
 }
 
+// lastNonZero returns the length of b without the zeros at its end. Files are
+// allocated whole, so mostly there is little else.
 func lastNonZero(b []byte) int {
+	var zeros [4096]byte
 	n := len(b)
+	for n >= len(zeros) && bytes.Equal(b[n-len(zeros):n], zeros[:]) {
+		n -= len(zeros)
+	}
 	for n > 0 && b[n-1] == 0 {
 		n--
 	}

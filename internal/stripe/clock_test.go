@@ -1,0 +1,108 @@
+package stripe
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/terracotta-go/terracotta/internal/store"
+)
+
+// fakeTime is a monotonic clock and a wall clock that can jump.
+type fakeTime struct {
+	passed time.Duration
+	wall   time.Time
+}
+
+func newFakeTime() *fakeTime {
+	return &fakeTime{passed: time.Hour, wall: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
+}
+
+func (f *fakeTime) clock() *logClock {
+	return &logClock{mono: func() time.Duration { return f.passed }, wall: func() time.Time { return f.wall }}
+}
+
+func (f *fakeTime) pass(d time.Duration) { f.passed += d; f.wall = f.wall.Add(d) }
+
+func ms(d time.Duration) store.Time { return store.Time(d / time.Millisecond) }
+
+func TestLogTimeStartsFromTheWallClockOnlyForward(t *testing.T) {
+	f := newFakeTime()
+	wall := store.Time(f.wall.UnixMilli())
+	c := f.clock()
+	if c.read() != 0 {
+		t.Error("a clock that was not started reads", c.read())
+	}
+	c.start(5, true) // cold, last entry long ago
+	if c.read() != wall {
+		t.Errorf("cold start at %d, wall clock %d", c.read(), wall)
+	}
+	c = f.clock()
+	c.start(wall+ms(24*time.Hour), true) // cold, last entry ahead of the wall clock
+	if c.read() != wall+ms(24*time.Hour) {
+		t.Error("a cold start went back")
+	}
+	c = f.clock()
+	c.start(wall-ms(24*time.Hour), false) // taken over from an active that counted
+	if c.read() != wall-ms(24*time.Hour) {
+		t.Error("a start that is not cold took the wall clock whole")
+	}
+}
+
+// A wall clock that jumps by a day, either way, neither freezes log time nor
+// lets it run: an hour stays an hour but for one part in a hundred.
+func TestAClockJumpOfADayFreezesNothing(t *testing.T) {
+	for _, jump := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		f := newFakeTime()
+		c := f.clock()
+		c.start(0, true)
+		before := c.read()
+		f.wall = f.wall.Add(jump)
+		for range 3600 {
+			f.pass(time.Second)
+			c.read()
+		}
+		hour := time.Duration(c.read()-before) * time.Millisecond
+		if hour < 59*time.Minute || hour > 61*time.Minute {
+			t.Errorf("after a jump of %v an hour took %v", jump, hour)
+		}
+		// And it goes towards the wall clock, so that it agrees some day.
+		if (hour > time.Hour) != (jump > 0) {
+			t.Errorf("after a jump of %v an hour took %v: that is away from the wall clock", jump, hour)
+		}
+	}
+}
+
+func TestLogTimeGoesOnWhenLeadershipComesBack(t *testing.T) {
+	f := newFakeTime()
+	c := f.clock()
+	c.start(0, true)
+	f.pass(time.Minute)
+	at := c.read()
+	f.pass(time.Minute)
+	c.start(at, false)
+	if got := c.read() - at; got != ms(time.Minute) {
+		t.Errorf("a minute without leadership took %d ms", got)
+	}
+}
+
+// Law: log time never goes back and never differs from elapsed time by more than
+// one part in a hundred, whatever the wall clock does.
+func TestLogTimeLaw(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := newFakeTime()
+		c := f.clock()
+		c.start(store.Time(rapid.Int64Range(0, 1<<41).Draw(t, "last")), rapid.Bool().Draw(t, "cold"))
+		for range rapid.IntRange(1, 50).Draw(t, "steps") {
+			before := c.read()
+			d := time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "passed"))
+			f.pass(d)
+			f.wall = f.wall.Add(time.Duration(rapid.Int64Range(-int64(48*time.Hour), int64(48*time.Hour)).Draw(t, "jump")))
+			got := c.read() - before
+			if low, high := ms(d*99/100)-1, ms(d*101/100)+1; got < low || got > high {
+				t.Fatalf("%v took %d ms", d, got)
+			}
+		}
+	})
+}

@@ -1,0 +1,507 @@
+package stripe
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// illFS is a file system that fails every write while it is ill.
+type illFS struct {
+	types.VFS
+	ill atomic.Pointer[error]
+}
+
+func newIllFS() *illFS { return &illFS{VFS: fs.New()} }
+
+func (f *illFS) fall(err error) { f.ill.Store(&err) }
+func (f *illFS) heal()          { f.ill.Store(nil) }
+func (f *illFS) err() error {
+	if p := f.ill.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (f *illFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	w, err := f.VFS.Create(dir, name, size)
+	return illFile{w, f}, err
+}
+
+func (f *illFS) OpenWriter(dir, name string) (types.WritableFile, error) {
+	w, err := f.VFS.OpenWriter(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return illFile{w, f}, nil
+}
+
+type illFile struct {
+	types.WritableFile
+	fs *illFS
+}
+
+func (f illFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.fs.err(); err != nil {
+		n, _ := f.WritableFile.WriteAt(b[:len(b)/2], off) // a torn write
+		return n, err
+	}
+	return f.WritableFile.WriteAt(b, off)
+}
+
+func (f illFile) Sync() error {
+	if err := f.fs.err(); err != nil {
+		return err
+	}
+	return f.WritableFile.Sync()
+}
+
+// A disk that cannot be written refuses changes, is said so, keeps reads going,
+// and is taken into use again by itself; nothing acknowledged is lost.
+func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
+	dir, disk := t.TempDir(), newIllFS()
+	s, l := start(t, Config{Dir: dir}, parts{vfs: disk})
+	form(t, s)
+	want := numbered("before", 50)
+	for _, op := range want {
+		must(t, s, op)
+	}
+	for round := range 2 {
+		disk.fall(syscall.ENOSPC)
+		_, err := do(s, "while full")
+		if !wire.Is(err, wire.ErrUnsure) && !wire.Is(err, wire.ErrReadOnly) {
+			t.Fatalf("the write that met the full disk: %v", err)
+		}
+		eventually(t, "writes are refused as read-only", func() bool {
+			_, err := do(s, "while full")
+			return wire.Is(err, wire.ErrReadOnly) && strings.Contains(err.Error(), "full")
+		})
+		eventually(t, "raft has stepped down", func() bool { return !s.leading.Load() })
+		if st := s.Status(); st.State != wire.StateActive || !strings.Contains(st.DiskError, dir) {
+			t.Errorf("status with a full disk: %+v", st)
+		}
+		if err := s.Confirm(context.Background()); err != nil || s.Now() == 0 {
+			t.Errorf("reads with a full disk: %v, now %d", err, s.Now())
+		}
+		disk.heal()
+		op := fmt.Sprint("after ", round)
+		eventually(t, "writes are taken again", func() bool { _, err := do(s, op); return err == nil })
+		want = append(want, op)
+		if st := s.Status(); st.DiskError != "" {
+			t.Errorf("status with a disk that is well again: %+v", st)
+		}
+	}
+	if got := l.list(); !slices.Equal(got, want) {
+		t.Fatalf("applied %q", got)
+	}
+	s.Close()
+	s, l = start(t, Config{Dir: dir}, parts{})
+	form(t, s)
+	if got := l.list(); !slices.Equal(got, want) {
+		t.Fatalf("after the restart %q", got)
+	}
+}
+
+func TestCloseWithAFullDiskIsQuick(t *testing.T) {
+	disk := newIllFS()
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{vfs: disk})
+	form(t, s)
+	must(t, s, "a")
+	disk.fall(syscall.EROFS)
+	do(s, "b")
+	eventually(t, "raft has stepped down", func() bool { return !s.leading.Load() })
+	begin := time.Now()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begin); d > time.Second {
+		t.Errorf("close took %v", d)
+	}
+}
+
+func TestNoGoroutineIsLeft(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for _, d := range []Durability{EveryWrite, EverySecond, MemoryOnly} {
+		cfg := Config{Durability: d}
+		if d != MemoryOnly {
+			cfg.Dir = t.TempDir()
+		}
+		s, _ := start(t, cfg, parts{})
+		form(t, s)
+		must(t, s, "a")
+		s.sole.Store(false)
+		if err := s.Confirm(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	var stacks []byte
+	if !within(5*time.Second, func() bool { return runtime.NumGoroutine() <= before }) {
+		stacks = make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks)
+	}
+}
+
+// The child of TestKillLosesNothingAcknowledged: it writes numbers and prints
+// each that was acknowledged, until it is killed.
+func TestMain(m *testing.M) {
+	dir := os.Getenv("STRIPE_TEST_CHILD")
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	s, err := open(Config{Dir: dir, Durability: EveryWrite}, &ledger{}, parts{})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	if err := s.Form(context.Background()); err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	out := make(chan string, 1024)
+	for w := range 16 {
+		go func() {
+			for i := 0; ; i++ {
+				op := fmt.Sprintf("%d-%d-%d", os.Getpid(), w, i)
+				if _, err := do(s, op+strings.Repeat(" ", 1000*w)); err == nil {
+					out <- op
+				}
+			}
+		}()
+	}
+	for op := range out {
+		os.Stdout.WriteString(op + "\n")
+	}
+}
+
+func TestKillLosesNothingAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	acknowledged := map[string]bool{}
+	rounds := 4
+	if testing.Short() {
+		rounds = 2
+	}
+	for round := range rounds {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), "STRIPE_TEST_CHILD="+dir)
+		stdout, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines, target := 0, 300+200*round
+		in := bufio.NewScanner(stdout)
+		for in.Scan() {
+			if strings.HasPrefix(in.Text(), "error") {
+				t.Error(in.Text())
+			}
+			acknowledged[in.Text()] = true
+			if lines++; lines == target {
+				child.Process.Kill()
+			}
+		}
+		child.Wait()
+		if lines < target {
+			t.Fatalf("the child ended after %d lines", lines)
+		}
+	}
+	s, l := start(t, Config{Dir: dir}, parts{})
+	form(t, s)
+	found := map[string]int{}
+	for _, op := range l.list() {
+		found[strings.TrimRight(op, " ")]++
+	}
+	for op := range acknowledged {
+		if found[op] != 1 {
+			t.Errorf("acknowledged write %s is there %d times", op, found[op])
+		}
+	}
+	t.Logf("%d kills, %d acknowledged writes, %d found", rounds, len(acknowledged), len(found))
+}
+
+// written makes a data root with n operations in it and returns them.
+func written(t *testing.T, n int, snapshotAt ...int) (dir string, ops []string) {
+	t.Helper()
+	dir = t.TempDir()
+	s, _ := start(t, Config{Dir: dir}, parts{})
+	form(t, s)
+	ops = numbered("op", n)
+	for i, op := range ops {
+		must(t, s, op)
+		if slices.Contains(snapshotAt, i) {
+			if err := s.snapshot(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, ops
+}
+
+func onlyFile(t *testing.T, pattern ...string) string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(pattern...))
+	if err != nil || len(list) == 0 {
+		t.Fatalf("no file %q: %v", pattern, err)
+	}
+	return list[len(list)-1]
+}
+
+// change rewrites what stands at the beginning of a file: log files are large
+// and mostly empty.
+func change(t *testing.T, path string, f func(b []byte) []byte) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	b := beginning(t, path)
+	size := int64(len(b))
+	b = f(b)
+	if _, err := file.WriteAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	if n := int64(len(b)); n != size {
+		file.Truncate(n)
+	}
+}
+
+func beginning(t *testing.T, path string) []byte {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, 256<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// opened opens the data root and returns the operations in it, or the error.
+func opened(t *testing.T, dir string) ([]string, error) {
+	t.Helper()
+	l := &ledger{}
+	s, err := open(Config{Dir: dir, Durability: EveryWrite, Logger: testLog(t)}, l, parts{})
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	form(t, s)
+	must(t, s, "one more")
+	return l.list(), nil
+}
+
+func refusedWith(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("it was opened")
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error does not say %q: %v", w, err)
+		}
+	}
+}
+
+// A write that a crash cut off, anywhere, is taken off, and the log goes on.
+func TestTornTailIsCutBack(t *testing.T) {
+	for _, keep := range []int{1, 9, 100} {
+		t.Run(fmt.Sprint(keep), func(t *testing.T) {
+			dir, ops := written(t, 20)
+			change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
+				end := walk(b).end
+				torn := append([]byte(nil), b[walHeader:walHeader+400]...) // looks like the start of a batch
+				copy(b[end:], torn[:keep])
+				return b
+			})
+			got, err := opened(t, dir)
+			if err != nil || !slices.Equal(got, append(ops, "one more")) {
+				t.Fatalf("%d operations, %v", len(got), err)
+			}
+			if got, err = opened(t, dir); err != nil || len(got) != len(ops)+2 {
+				t.Fatalf("the second time %d operations, %v", len(got), err)
+			}
+		})
+	}
+}
+
+// Damage before the end of what was acknowledged is refused, wherever it is.
+func TestDamagedLogIsRefused(t *testing.T) {
+	dir, ops := written(t, 20)
+	file := onlyFile(t, dir, walFolder, "*.wal")
+	good := beginning(t, file)
+	end := walk(good).end
+	last := end - 200 // well inside the last but one commit
+	for off := walHeader; off < last; off += 131 {
+		change(t, file, func(b []byte) []byte { b[off] ^= 4; return b })
+		got, err := opened(t, dir)
+		switch {
+		case err != nil:
+			refusedWith(t, err, dir, "restore", "move it away")
+		case !slices.Equal(got, append(ops, "one more")): // a bit without a meaning may flip
+			t.Fatalf("a flipped bit at byte %d of %d was not noticed: %d operations", off, end, len(got))
+		}
+		change(t, file, func([]byte) []byte { return good })
+	}
+}
+
+// A crash between the sealing of a file and the note about it, which raft-wal
+// v0.4.2 by itself never gets over.
+func TestCrashDuringChangeOfFiles(t *testing.T) {
+	dir, ops := written(t, 20)
+	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte { return sealFile(b) })
+	for i := range 2 {
+		got, err := opened(t, dir)
+		if err != nil || len(got) != len(ops)+1+i {
+			t.Fatalf("%d operations, %v", len(got), err)
+		}
+	}
+	if list, _ := filepath.Glob(filepath.Join(dir, walFolder, "*.wal")); len(list) != 2 {
+		t.Errorf("log files: %v", list)
+	}
+}
+
+// The same, with the sealing itself cut off by the crash.
+func TestCrashDuringSealing(t *testing.T) {
+	dir, ops := written(t, 20)
+	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
+		b = sealFile(b)
+		clear(b[walk(b).end-frameAlign:]) // all but the commit
+		return b
+	})
+	got, err := opened(t, dir)
+	if err != nil || len(got) != len(ops)+1 {
+		t.Fatalf("%d operations, %v", len(got), err)
+	}
+}
+
+func TestDamagedSnapshotIsRefused(t *testing.T) {
+	dir, _ := written(t, 700, 600)
+	change(t, onlyFile(t, dir, snapFolder, "*", "state.bin"), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	_, err := opened(t, dir)
+	refusedWith(t, err, dir, "snapshot", "restore")
+}
+
+// An older snapshot that the log does not go on from must not be used in silence.
+func TestNoGapBetweenSnapshotAndLog(t *testing.T) {
+	dir, _ := written(t, 1200, 100, 1100)
+	list, _ := filepath.Glob(filepath.Join(dir, snapFolder, "*", "state.bin"))
+	if len(list) != 2 {
+		t.Fatalf("snapshots: %v", list)
+	}
+	change(t, list[1], func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
+	_, err := opened(t, dir)
+	refusedWith(t, err, dir, "restore")
+}
+
+func TestLaterFormatsAreRefused(t *testing.T) {
+	dir, _ := written(t, 5)
+	change(t, filepath.Join(dir, identityFile), func(b []byte) []byte {
+		return []byte(strings.Replace(string(b), `"format": 1`, `"format": 2, "new": true`, 1))
+	})
+	_, err := opened(t, dir)
+	refusedWith(t, err, dir, "format 2", "newer version")
+
+	dir, _ = written(t, 600, 550)
+	snap := onlyFile(t, dir, snapFolder, "*")
+	m := &fsm{m: &ledger{}, log: testLog(t)}
+	if err := m.Restore(io.NopCloser(strings.NewReader("\x02rest"))); err == nil || !strings.Contains(err.Error(), "later version") {
+		t.Errorf("snapshot %s of format 2: %v", snap, err)
+	}
+}
+
+func TestDamagedIdentityIsRefused(t *testing.T) {
+	for name, content := range map[string]string{
+		"empty": "", "not json": "server", "no id": `{"format": 1}`, "short id": `{"format": 1, "server-id": "abc"}`,
+		"unknown field": `{"format": 1, "server-id": "00000000000000000000000000000001", "x": 1}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, _ := written(t, 1)
+			change(t, filepath.Join(dir, identityFile), func([]byte) []byte { return []byte(content) })
+			_, err := opened(t, dir)
+			refusedWith(t, err, identityFile, "backup")
+		})
+	}
+	dir, _ := written(t, 1)
+	os.Remove(filepath.Join(dir, identityFile))
+	_, err := opened(t, dir)
+	refusedWith(t, err, identityFile, "backup", "move the folder away")
+}
+
+func TestDamagedIndexOfTheLogIsRefused(t *testing.T) {
+	dir, _ := written(t, 5)
+	change(t, filepath.Join(dir, walFolder, "wal-meta.db"), func(b []byte) []byte { clear(b[:8192]); return b })
+	_, err := opened(t, dir)
+	refusedWith(t, err, dir, "restore")
+}
+
+func TestASecondProcessIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := start(t, Config{Dir: dir}, parts{})
+	_, err := open(Config{Dir: dir, Durability: EveryWrite}, &ledger{}, parts{})
+	refusedWith(t, err, dir, "in use by another server")
+	s.Close()
+	if _, err := opened(t, dir); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnwritableFolderSaysWhoAndHow(t *testing.T) {
+	err := explain("/data/dataroots", fmt.Errorf("mkdir: %w", syscall.EACCES))
+	who := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
+	refusedWith(t, err, `"/data/dataroots"`, who, "chown -R "+who, "named volume")
+	refusedWith(t, explain("/d", syscall.EROFS), "read-only", who, "mount it writable")
+	if os.Getuid() == 0 {
+		t.Skip("root may write anywhere")
+	}
+	dir := t.TempDir()
+	os.Chmod(dir, 0o500)
+	_, err = open(Config{Dir: filepath.Join(dir, "x"), Durability: EveryWrite}, &ledger{}, parts{})
+	refusedWith(t, err, dir, who, "chown -R")
+}
+
+// A crash in the middle of the formation leaves a server that can be formed.
+func TestFormationCutInTwo(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := start(t, Config{Dir: dir}, parts{})
+	if err := s.journal.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s, _ = start(t, Config{Dir: dir}, parts{})
+	if s.Status().Formed {
+		t.Fatal("it is formed")
+	}
+	form(t, s)
+	must(t, s, "a")
+}
