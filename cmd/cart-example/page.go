@@ -59,8 +59,9 @@ type view struct {
 	Attributes []pair
 	Session    details
 
-	Status int // of the sorry page
-	Away   bool
+	// Of the sorry page.
+	Away   bool   // the cluster is: the page tries again by itself
+	URI    string // where the shop looks for the cluster
 	Reason string
 }
 
@@ -110,8 +111,8 @@ func (sh *shop) writePage(w http.ResponseWriter, status int, name string, v view
 func writeJSON(w http.ResponseWriter, v view) {
 	session := map[string]any{"id": v.Session.ID, "created": "", "lastAccess": "", "expiresIn": 0}
 	if v.Session.ID != "" {
-		session["created"] = v.Session.Created.UTC().Format(time.RFC3339Nano)
-		session["lastAccess"] = v.Session.LastAccess.UTC().Format(time.RFC3339Nano)
+		session["created"] = v.Session.Created.UTC().Format(time.RFC3339)
+		session["lastAccess"] = v.Session.LastAccess.UTC().Format(time.RFC3339)
 		session["expiresIn"] = int(v.Session.ExpiresIn.Seconds())
 	}
 	doc := map[string]any{

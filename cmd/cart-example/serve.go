@@ -89,34 +89,25 @@ func closeWithin(sessions *websessions.Sessions, d time.Duration) error {
 	return sessions.Close(ctx)
 }
 
-// watchCluster tells the log when the cluster is there, and until then what is missing.
+// watchCluster tells the log when the cluster is there, and until then, once
+// for each reason, what is missing.
 func (sh *shop) watchCluster(ctx context.Context) {
 	last := ""
-	for ctx.Err() == nil {
-		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
+	for patience := time.Second; ctx.Err() == nil; patience = 5 * time.Second {
+		wait, cancel := context.WithTimeout(ctx, patience)
 		err := sh.sessions.Ready(wait)
-		<-readyOrDone(wait, err)
-		cancel()
 		if err == nil {
+			cancel()
 			sh.log.Info("the cluster is ready: carts are kept there", "uri", sh.cfg.Sessions.URI)
 			return
 		}
 		if ctx.Err() == nil && err.Error() != last {
 			last = err.Error()
-			sh.log.Warn("waiting for the cluster", "reason", last)
+			sh.log.Warn("waiting for the cluster", "uri", sh.cfg.Sessions.URI, "reason", last)
 		}
+		<-wait.Done() // where Ready fails at once, don't ask in a hot loop
+		cancel()
 	}
-}
-
-// readyOrDone returns a channel that is closed at once where err is nil, else
-// with ctx: a Ready that fails early must not be asked in a hot loop.
-func readyOrDone(ctx context.Context, err error) <-chan struct{} {
-	if err == nil {
-		done := make(chan struct{})
-		close(done)
-		return done
-	}
-	return ctx.Done()
 }
 
 // url is where a browser on this machine finds the shop.

@@ -42,6 +42,10 @@ const (
 	maxVal        = 1024
 )
 
+// doorWait is how long a visitor without a session, or a readiness check, waits
+// for the cluster.
+const doorWait = time.Second
+
 // shop serves the page. It holds no carts: those are in the sessions.
 type shop struct {
 	cfg      config.Cart
@@ -201,13 +205,18 @@ func (sh *shop) look(r *http.Request, base string) (view, error) {
 	}
 	if id := s.ID(); id != "" {
 		v.Session = details{ID: id, Created: s.Created(), LastAccess: s.LastAccess(), ExpiresIn: s.ExpiresIn()}
+		return v, nil
 	}
-	return v, nil
+	// A visitor without a session needs nothing of the cluster yet. Better to
+	// hear at the door that it is away than with a product in hand.
+	ctx, cancel := context.WithTimeout(ctx, doorWait)
+	defer cancel()
+	return v, sh.sessions.Ready(ctx)
 }
 
 // ready answers whether the cluster can be reached and is configured.
 func (sh *shop) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), doorWait)
 	defer cancel()
 	if err := sh.sessions.Ready(ctx); err != nil {
 		w.Header().Set("Retry-After", "2")
@@ -233,7 +242,7 @@ func (sh *shop) sorry(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, websessions.ErrInvalidated), errors.Is(err, websessions.ErrConflict):
 		status = http.StatusConflict
 	}
-	v.Status, v.Away = status, status == http.StatusServiceUnavailable
+	v.Away, v.URI = status == http.StatusServiceUnavailable, sh.cfg.Sessions.URI
 	if status >= 500 {
 		sh.log.Warn("a request failed", "path", r.URL.Path, "error", err)
 	}
