@@ -74,7 +74,7 @@ func (d *dataset) give(old, new uint64) {
 // find returns the session that key leads to at now, or the refusal.
 func (d *dataset) find(key []byte, now Time) (*record, *wire.Error) {
 	// An alias leads to a session directly. Readers, who lock one segment after the
-	// other, may see it moved on in between, and look again.
+	// other, may find it moved on or ended in between, and begin again.
 	for look, followed := key, false; ; {
 		g := d.segment(look)
 		g.mu.RLock()
@@ -83,12 +83,12 @@ func (d *dataset) find(key []byte, now Time) (*record, *wire.Error) {
 		switch {
 		case r != nil:
 			return r, nil
+		case followed:
+			look, followed = key, false
 		case t != nil && t.leads(now):
 			look, followed = t.target, true
 		case t != nil:
 			return nil, gone(t.ending())
-		case followed:
-			look, followed = key, false
 		default:
 			return nil, &wire.Error{Word: wire.ErrSessionUnknown, Text: "no session has this key"}
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sort"
@@ -16,38 +17,62 @@ import (
 
 const (
 	lawSegments = 3
-	lawRoom     = 4500 // for sessions: a few of them, so that it is often full
+	lawRoom     = 6000 // for sessions: about a dozen keys, so that it is often full
 	lawOffheap  = datasetCost + lawSegments*segmentCost + lawRoom
 )
 
-// player draws operations and knows what their model makes of them.
+// player draws operations and plays them to a model, which also tells it what is
+// worth drawing.
 type player struct {
-	now   Time
-	index uint64
-	seq   map[wire.NodeID]uint64
-	past  []played // writes that may be repeated
+	*model
+	seq  map[wire.NodeID]uint64
+	past []played // writes that may be repeated
 }
 
-// played is one operation: its log form, and what it does to a model.
+// played is one operation: its log form, and what it came to in the model.
 type played struct {
 	now  Time
 	op   []byte
-	play func(m *model) wire.Outcome
+	do   func() wire.Outcome
+	want wire.Outcome
 }
 
 var (
 	lawNodes = []wire.NodeID{{0: 1}, {0: 2}, {0: 3}}
-	lawKeys  = []string{"k0", "k1", "k2", "k3", "a-much-longer-key-4", "k5"}
+	lawKeys  = []string{"k0", "k1", "k2", "k3", "a-much-longer-key-4", "k5", "k6", "k7", "k8", "k9", "ka", "kb", "kc", "kd"}
 	lawNames = []string{"", "a", "b", "cart", "lang"}
 )
 
-// lawStart configures a store as all laws have it.
-func lawStart(s *Store) {
-	s.Apply(1, AppendConfigure(nil, testCluster(lawOffheap)))
-	s.Apply(1, AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none"), Concurrency: lawSegments}))
+// lawStart configures stores as all laws have them, with all nodes joined.
+func lawStart(stores ...*Store) *player {
+	p := &player{model: newModel(lawRoom), seq: map[wire.NodeID]uint64{}}
+	ops := [][]byte{
+		AppendConfigure(nil, testCluster(lawOffheap)),
+		AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none"), Concurrency: lawSegments}),
+	}
+	for _, n := range lawNodes {
+		j := &wire.Join{Node: n, Generation: 1, Low: 1}
+		ops = append(ops, AppendJoin(nil, j))
+		p.join(j)
+	}
+	for _, op := range ops {
+		for _, s := range stores {
+			s.Apply(1, slices.Clone(op))
+		}
+		p.now, p.index = 1, p.index+1
+	}
+	return p
 }
 
-func newPlayer() *player { return &player{now: 1, index: 2, seq: map[wire.NodeID]uint64{}} }
+// key draws a key, more often than not one that leads somewhere.
+func (p *player) key(t *rapid.T) string {
+	live := slices.Sorted(maps.Keys(p.sessions))
+	live = append(live, slices.Sorted(maps.Keys(p.aliases))...)
+	if len(live) > 0 && rapid.IntRange(0, 4).Draw(t, "live") > 0 {
+		return rapid.SampledFrom(live).Draw(t, "key")
+	}
+	return rapid.SampledFrom(lawKeys).Draw(t, "any key")
+}
 
 func (p *player) write(t *rapid.T) wire.Write {
 	n := rapid.SampledFrom(lawNodes).Draw(t, "node")
@@ -56,10 +81,10 @@ func (p *player) write(t *rapid.T) wire.Write {
 	if rapid.IntRange(0, 9).Draw(t, "gap") == 0 {
 		seq = rapid.Uint64Range(1, seq+3).Draw(t, "seq")
 	}
-	w := wire.Write{Dataset: shop, Key: []byte(rapid.SampledFrom(lawKeys).Draw(t, "key")), Node: n, Seq: seq,
+	w := wire.Write{Dataset: shop, Key: []byte(p.key(t)), Node: n, Seq: seq,
 		Low: rapid.Uint64Range(max(1, seq-min(seq, 8)), seq).Draw(t, "low")}
 	if counter := rapid.Uint64Range(0, 3).Draw(t, "grant"); counter > 0 {
-		w.Token = wire.Token{Term: 1, Counter: counter, Index: rapid.Uint64Range(0, p.index).Draw(t, "at")}
+		w.Token = wire.Token{Term: 1, Counter: counter, Index: p.index - min(p.index, rapid.Uint64Range(0, 30).Draw(t, "behind"))}
 	}
 	return w
 }
@@ -75,25 +100,23 @@ func drawTime(t *rapid.T, what string) time.Duration {
 	return time.Duration(rapid.SampledFrom([]int{0, 0, 1, 50, 1000, 30000}).Draw(t, what)) * time.Millisecond
 }
 
-// draw returns the next operation.
+// draw draws the next operation and plays it.
 func (p *player) draw(t *rapid.T) played {
 	// Back in time too: the store raises it to the last.
-	given := p.now + Time(rapid.SampledFrom([]int{0, 0, 1, 20, 900, 20000, 300000, -500}).Draw(t, "later"))
-	p.now = max(p.now, given)
-	p.index++
-	now, index := p.now, p.index
+	given := p.now + Time(rapid.SampledFrom([]int{0, 0, 0, 1, 20, 400, 900, 20000, 300000, -500}).Draw(t, "later"))
 	var op []byte
-	var do func(m *model) wire.Outcome
-	what := rapid.IntRange(0, 19).Draw(t, "what")
+	var do func() wire.Outcome
+	what := rapid.IntRange(0, 21).Draw(t, "what")
 	switch {
-	case what == 19 && len(p.past) > 0:
+	case what >= 20 && len(p.past) > 0:
 		old := p.past[rapid.IntRange(0, len(p.past)-1).Draw(t, "again")]
-		op, do = old.op, old.play
-	case what < 5:
+		op, do = slices.Clone(old.op), old.do
+	case what < 4:
 		c := &wire.Create{Write: p.write(t), Idle: drawTime(t, "idle"), Absolute: drawTime(t, "absolute"), Set: drawSet(t),
 			User: []byte(rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(t, "user"))}
-		op, do = AppendCreate(nil, c), func(m *model) wire.Outcome { return m.create(c) }
-	case what < 11:
+		c.Key = []byte(rapid.SampledFrom(lawKeys).Draw(t, "new key"))
+		op, do = AppendCreate(nil, c), func() wire.Outcome { return p.create(c) }
+	case what < 9:
 		c := &wire.Commit{Write: p.write(t), Idle: wire.KeepIdle, Set: drawSet(t)}
 		for _, name := range rapid.SliceOfN(rapid.SampledFrom(lawNames), 0, 2).Draw(t, "remove") {
 			c.Remove = append(c.Remove, []byte(name))
@@ -101,62 +124,59 @@ func (p *player) draw(t *rapid.T) played {
 		if rapid.IntRange(0, 3).Draw(t, "new idle") == 0 {
 			c.Idle = drawTime(t, "idle")
 		}
-		op, do = AppendCommit(nil, c), func(m *model) wire.Outcome { return m.commit(c) }
-	case what < 12:
+		op, do = AppendCommit(nil, c), func() wire.Outcome { return p.commit(c) }
+	case what < 10:
 		c := &wire.Invalidate{Write: p.write(t), Reason: []byte(rapid.SampledFrom([]string{"logout", "x"}).Draw(t, "reason"))}
-		op, do = AppendInvalidate(nil, c), func(m *model) wire.Outcome { return m.invalidate(c) }
+		op, do = AppendInvalidate(nil, c), func() wire.Outcome { return p.invalidate(c) }
 	case what < 14:
 		c := &wire.Renew{Write: p.write(t), NewKey: []byte(rapid.SampledFrom(lawKeys).Draw(t, "to")), Grace: drawTime(t, "grace")}
 		if rapid.Bool().Draw(t, "set user") {
 			c.SetUser, c.User = true, []byte(rapid.SampledFrom([]string{"", "ann", "bob"}).Draw(t, "user"))
 		}
-		op, do = AppendRenew(nil, c), func(m *model) wire.Outcome { return m.renew(c) }
+		op, do = AppendRenew(nil, c), func() wire.Outcome { return p.renew(c) }
 		if string(c.NewKey) == string(c.Key) {
-			do = func(*model) wire.Outcome { return mRefuse(wire.ErrBadRequest) }
+			do = func() wire.Outcome { return mRefuse(wire.ErrBadRequest) }
 		}
 	default:
 		op, do = p.drawQuiet(t, what)
 	}
-	next := played{now: given, op: op, play: func(m *model) wire.Outcome {
-		m.now, m.index = now, index
-		return do(m)
-	}}
 	if what < 14 {
-		p.past = append(p.past, played{op: op, play: do})
+		p.past = append(p.past, played{op: op, do: do})
 	}
-	return next
+	p.now, p.index = max(p.now, given), p.index+1
+	return played{now: given, op: op, want: do()}
 }
 
 // drawQuiet draws what the active proposes by itself.
-func (p *player) drawQuiet(t *rapid.T, what int) (op []byte, do func(m *model) wire.Outcome) {
+func (p *player) drawQuiet(t *rapid.T, what int) (op []byte, do func() wire.Outcome) {
 	switch what {
 	case 14:
 		var list []Touch
 		for _, key := range rapid.SliceOfN(rapid.SampledFrom(lawKeys), 0, 3).Draw(t, "touched") {
 			list = append(list, Touch{[]byte(key), max(0, p.now+Time(rapid.IntRange(-2000, 100).Draw(t, "when")))})
 		}
-		return AppendTouch(nil, shop, list), func(m *model) wire.Outcome { return m.touch(list) }
+		return AppendTouch(nil, shop, list), func() wire.Outcome { return p.touch(list) }
 	case 15:
-		keys := rapid.SliceOfN(rapid.SampledFrom(lawKeys), 0, 6).Draw(t, "expire")
+		keys := rapid.SliceOfN(rapid.SampledFrom(lawKeys), 0, 10).Draw(t, "expire")
 		var list [][]byte
 		for _, key := range keys {
 			list = append(list, []byte(key))
 		}
-		return AppendExpire(nil, shop, list), func(m *model) wire.Outcome { return m.expire(keys) }
-	case 16:
+		return AppendExpire(nil, shop, list), func() wire.Outcome { return p.expire(keys) }
+	case 16, 18:
 		limit := rapid.IntRange(0, 4).Draw(t, "limit")
-		return AppendPrune(nil, limit), func(m *model) wire.Outcome { return m.prune(limit, lawSegments) }
+		return AppendPrune(nil, limit), func() wire.Outcome { return p.prune(limit, lawSegments) }
 	case 17:
 		if rapid.IntRange(0, 3).Draw(t, "leave") == 0 {
 			n := rapid.SampledFrom(lawNodes).Draw(t, "node")
-			return AppendLeave(nil, n), func(m *model) wire.Outcome {
-				delete(m.nodes, n)
-				return wire.Outcome{Version: m.index}
+			return AppendLeave(nil, n), func() wire.Outcome {
+				delete(p.nodes, n)
+				return wire.Outcome{Version: p.index}
 			}
 		}
 	}
 	j := &wire.Join{Node: rapid.SampledFrom(lawNodes).Draw(t, "node"), Generation: rapid.Uint64Range(1, 2).Draw(t, "generation"), Low: 1}
-	return AppendJoin(nil, j), func(m *model) wire.Outcome { return m.join(j) }
+	return AppendJoin(nil, j), func() wire.Outcome { return p.join(j) }
 }
 
 // sameOutcome compares but for the texts for people.
@@ -173,22 +193,14 @@ func sameOutcome(a, b wire.Outcome) bool {
 
 func TestLawStoreAgreesWithTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, m, p := New(), newModel(lawRoom), newPlayer()
-		lawStart(s)
-		for _, n := range lawNodes {
-			p.index++
-			j := &wire.Join{Node: n, Generation: 1, Low: 1}
-			s.Apply(1, AppendJoin(nil, j))
-			m.join(j)
-		}
-		for i := rapid.IntRange(1, 60).Draw(t, "steps"); i > 0; i-- {
+		s := New()
+		p := lawStart(s)
+		for i := rapid.IntRange(1, 80).Draw(t, "steps"); i > 0; i-- {
 			next := p.draw(t)
-			got := s.Apply(next.now, next.op)
-			want := next.play(m)
-			if !sameOutcome(got, want) {
-				t.Fatalf("operation %x: outcome %+v (%v); the model says %+v (%v)", next.op, got, got.Err, want, want.Err)
+			if got := s.Apply(next.now, next.op); !sameOutcome(got, next.want) {
+				t.Fatalf("operation %x: outcome %+v (%v); the model says %+v (%v)", next.op, got, got.Err, next.want, next.want.Err)
 			}
-			compare(t, s, m)
+			compare(t, s, p.model)
 		}
 	})
 }
@@ -293,9 +305,8 @@ func snapshotOf(t interface{ Fatalf(string, ...any) }, s *Store) []byte {
 
 func TestLawSameLogSameBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b, p := New(), New(), newPlayer()
-		lawStart(a)
-		lawStart(b)
+		a, b := New(), New()
+		p := lawStart(a, b)
 		for i := rapid.IntRange(1, 80).Draw(t, "steps"); i > 0; i-- {
 			next := p.draw(t)
 			x, y := a.Apply(next.now, slices.Clone(next.op)), b.Apply(next.now, next.op)
@@ -316,8 +327,8 @@ func TestLawSameLogSameBytes(t *testing.T) {
 
 func TestLawSnapshotAndRestoreAreInvisible(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b, p := New(), New(), newPlayer()
-		lawStart(a)
+		a, b := New(), New()
+		p := lawStart(a)
 		play := func(what string) {
 			for i := rapid.IntRange(0, 60).Draw(t, what); i > 0; i-- {
 				next := p.draw(t)
@@ -343,6 +354,7 @@ func TestLawSnapshotAndRestoreAreInvisible(t *testing.T) {
 		if !bytes.Equal(snapshotOf(t, a), snapshotOf(t, b)) {
 			t.Fatalf("stores went apart after a restore")
 		}
+		compare(t, b, p.model)
 		if !reflect.DeepEqual(a.Offheap(), b.Offheap()) || !reflect.DeepEqual(a.Datasets(), b.Datasets()) {
 			t.Fatalf("accounts differ: %+v %+v", a.Offheap(), b.Offheap())
 		}
@@ -365,11 +377,8 @@ func normal(o wire.Outcome) wire.Outcome {
 
 func TestLawRepeatOfAWriteChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, p := New(), newPlayer()
-		lawStart(s)
-		for _, n := range lawNodes {
-			s.Apply(1, AppendJoin(nil, &wire.Join{Node: n, Generation: 1, Low: 1}))
-		}
+		s := New()
+		p := lawStart(s)
 		for i := rapid.IntRange(1, 40).Draw(t, "steps"); i > 0; i-- {
 			next := p.draw(t)
 			first := s.Apply(next.now, slices.Clone(next.op))

@@ -225,6 +225,9 @@ func (m *model) renew(c *wire.Renew) wire.Outcome {
 		if refusal != "" {
 			return mRefuse(refusal)
 		}
+		if key != string(c.Key) && c.Grace > 0 {
+			return mRefuse(wire.ErrSessionGone)
+		}
 		to := string(c.NewKey)
 		_, isAlias := m.aliases[to]
 		if _, refusal := m.resolve(to); refusal != wire.ErrSessionUnknown || isAlias {

@@ -188,6 +188,9 @@ func (a *step) renew(d *dataset, c *wire.Renew) *wire.Error {
 	if err != nil {
 		return err
 	}
+	if c.Grace > 0 && !bytes.Equal(old.Key, c.Key) {
+		return gone(reasonRenewed) // see wire.Renew: two rotations at once are one
+	}
 	into := d.segment(c.NewKey)
 	if into.records[string(c.NewKey)] != nil || into.traces[string(c.NewKey)] != nil {
 		return &wire.Error{Word: wire.ErrSessionExists, Text: "the new key is taken"}

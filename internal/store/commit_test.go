@@ -1,0 +1,272 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+func (r *rig) dropped(out wire.Outcome, names ...string) {
+	r.Helper()
+	r.ok(out)
+	if got := string(bytes.Join(out.Dropped, []byte(","))); got != strings.Join(names, ",") {
+		r.Fatalf("dropped %q; want %q", got, names)
+	}
+}
+
+func TestOldTokenOfAnotherAttributeIsKept(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0, "cart", "book", "lang", "en"))
+	old := r.ticket("s")
+	r.dropped(r.set(nodeB, "s", r.ticket("s"), "cart", "cd"))
+	r.dropped(r.set(nodeA, "s", old, "lang", "de"))
+	r.shows("s", "cart=cd lang=de")
+}
+
+func TestOldTokenOfTheSameAttributeIsDropped(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0, "cart", "book", "lang", "en"))
+	old := r.ticket("s")
+	won := r.ok(r.set(nodeB, "s", r.ticket("s"), "cart", "cd"))
+	r.dropped(r.set(nodeA, "s", old, "cart", "tv", "lang", "de"), "cart")
+	r.shows("s", "cart=cd lang=de")
+	late := r.ok(r.remove(nodeA, "s", old, "cart"))
+	r.dropped(late, "cart")
+	if late.Version >= r.Index() || late.Version <= won.Version {
+		t.Fatalf("a commit that changed nothing has version %d at index %d", late.Version, r.Index())
+	}
+}
+
+func TestOneTokenCommitsAgainAndAgain(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0))
+	tok := r.ticket("s")
+	first := r.write(nodeA, "s", tok) // taken, sent late
+	r.dropped(r.set(nodeA, "s", tok, "n", "2"))
+	r.dropped(r.set(nodeA, "s", tok, "n", "3"))
+	r.shows("s", "n=3")
+	r.dropped(r.apply(AppendCommit(nil, &wire.Commit{Write: first, Idle: wire.KeepIdle, Set: attrs("n", "1")})), "n")
+	r.dropped(r.set(nodeB, "s", r.ticket("s"), "n", "4"))
+	r.dropped(r.set(nodeA, "s", tok, "n", "5"), "n") // another was in between
+	r.shows("s", "n=4")
+}
+
+func TestZeroTokenIsNobodys(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0, "n", "1"))
+	r.dropped(r.set(nodeB, "s", wire.Token{}, "n", "2"), "n")
+	r.dropped(r.set(nodeA, "s", wire.Token{}, "n", "2"), "n")
+}
+
+func TestLateSetAfterRemovalIsDropped(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0, "cart", "book"))
+	old := r.ticket("s")
+	r.dropped(r.remove(nodeB, "s", r.ticket("s"), "cart", "never there"))
+	r.dropped(r.set(nodeA, "s", old, "cart", "tv", "never there", "x"), "cart", "never there")
+	r.shows("s", "")
+	r.dropped(r.set(nodeA, "s", r.ticket("s"), "cart", "new"))
+	r.shows("s", "cart=new")
+}
+
+func TestFoldedRemovalsStayRemoved(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0))
+	r.ok(r.set(nodeA, "s", r.ticket("s"), "keep", "1"))
+	old := r.ticket("s")
+	tok := r.ticket("s")
+	var names []string
+	for i := range 40 {
+		names = append(names, fmt.Sprintf("n%02d", i))
+		r.dropped(r.set(nodeB, "s", tok, names[i], "x"))
+	}
+	r.dropped(r.remove(nodeB, "s", tok, names...))
+	for _, name := range names {
+		r.dropped(r.set(nodeA, "s", old, name, "late"), name)
+	}
+	r.dropped(r.set(nodeA, "s", old, "keep", "2")) // what is there never conflicts with them
+	for _, name := range names {                   // nor do they with who removed them
+		r.dropped(r.set(nodeB, "s", tok, name, "again"))
+	}
+	r.dropped(r.remove(nodeA, "s", r.ticket("s"), names...))
+	r.dropped(r.set(nodeB, "s", tok, names[0], "too late"), names[0])
+	r.dropped(r.set(nodeB, "s", r.ticket("s"), names[0], "fresh"))
+	r.shows("s", "keep=2 n00=fresh")
+}
+
+// Folding may drop a change that need not have been, and only where more names
+// than maxStubs were removed; it never lets one in.
+func TestLawFoldingIsOnlyStricter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var names []string
+		for i := range rapid.SampledFrom([]int{maxStubs, maxStubs * 2}).Draw(t, "names") {
+			names = append(names, fmt.Sprintf("n%02d", i))
+		}
+		rec := &record{}
+		exact := map[string]stamp{}
+		var s scratch
+		version := uint64(1)
+		for i := rapid.IntRange(1, 60).Draw(t, "steps"); i > 0; i-- {
+			version++
+			tok := wire.Token{Counter: rapid.Uint64Range(1, 3).Draw(t, "grant"), Index: version - rapid.Uint64Range(1, min(version, 12)).Draw(t, "behind")}
+			seq := rapid.Uint64Range(version, version+2).Draw(t, "seq")
+			var set []wire.Attribute
+			var remove [][]byte
+			for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 12, rapid.ID).Draw(t, "changed") {
+				if rapid.IntRange(0, 2).Draw(t, "set") == 0 {
+					set = append(set, wire.Attribute{Name: []byte(name)})
+				} else {
+					remove = append(remove, []byte(name))
+				}
+			}
+			list, _ := s.gather(set, remove)
+			var wrong []string
+			for _, c := range list {
+				if !exact[string(c.name)].admits(tok, seq) {
+					wrong = append(wrong, string(c.name))
+				}
+			}
+			list, dropped := rec.judge(list, tok, seq)
+			for _, c := range list {
+				if slices.Contains(wrong, string(c.name)) {
+					t.Fatalf("%q was let in", c.name)
+				}
+				exact[string(c.name)] = stamp{version, grantOf(tok), seq}
+			}
+			if len(names) <= maxStubs && len(dropped) > len(wrong) {
+				t.Fatalf("%q were dropped; only %q had to be", dropped, wrong)
+			}
+			rec = rec.clone()
+			rec.change(list, stamp{version, grantOf(tok), seq})
+			if len(rec.stubs) > maxStubs {
+				t.Fatalf("%d stubs", len(rec.stubs))
+			}
+		}
+	})
+}
+
+func TestCommitThatNamesAnAttributeTwiceIsRefused(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0))
+	tok := r.ticket("s")
+	r.refused(wire.ErrBadRequest, r.set(nodeA, "s", tok, "a", "1", "b", "2", "a", "3"))
+	r.refused(wire.ErrBadRequest, r.remove(nodeA, "s", tok, "a", "a"))
+	r.refused(wire.ErrBadRequest, r.apply(AppendCommit(nil, &wire.Commit{
+		Write: r.write(nodeA, "s", tok), Idle: wire.KeepIdle, Set: attrs("a", "1"), Remove: [][]byte{[]byte("a")}})))
+	r.refused(wire.ErrBadRequest, r.create(nodeA, "s2", "", 0, 0, "a", "1", "a", "1"))
+	r.shows("s", "")
+}
+
+func TestRepeatReturnsTheFirstOutcome(t *testing.T) {
+	r := newRig(t, 1<<20)
+	w := r.write(nodeA, "s", wire.Token{})
+	create := func() wire.Outcome { return r.apply(AppendCreate(nil, &wire.Create{Write: w, Set: attrs("a", "1")})) }
+	first := r.ok(create())
+	r.refused(wire.ErrSessionExists, r.create(nodeB, "s", "", 0, 0))
+	refusedSeq := r.seq[nodeB]
+	if again := create(); !reflect.DeepEqual(first, again) {
+		t.Fatalf("first %+v, then %+v", first, again)
+	}
+	r.ok(r.invalidate(nodeA, "s", "logout"))
+	if again := create(); !reflect.DeepEqual(first, again) {
+		t.Fatalf("first %+v, after the logout %+v", first, again)
+	}
+	// A refusal is remembered too, although it would be another one now.
+	wB := wire.Write{Dataset: shop, Key: []byte("s"), Node: nodeB, Seq: refusedSeq, Low: 1}
+	r.refused(wire.ErrSessionExists, r.apply(AppendCreate(nil, &wire.Create{Write: wB})))
+	// Until it is acknowledged.
+	wB.Seq, wB.Low = refusedSeq+1, refusedSeq+1
+	r.refused(wire.ErrSessionGone, r.apply(AppendCreate(nil, &wire.Create{Write: wB})))
+	wB.Seq, wB.Low = refusedSeq, 1
+	r.refused(wire.ErrStale, r.apply(AppendCreate(nil, &wire.Create{Write: wB})))
+}
+
+func TestUnknownNodeIsRefused(t *testing.T) {
+	r := newRig(t, 1<<20)
+	stranger := wire.NodeID{0: 9}
+	r.refused(wire.ErrNodeGone, r.create(stranger, "s", "", 0, 0))
+	r.refused(wire.ErrNodeGone, r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 2, Low: 1})))
+	r.ok(r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 1, Low: 1})))
+	r.ok(r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 5, Low: 3, Label: []byte("new label")})))
+	r.refused(wire.ErrStale, r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 4, Low: 3})))
+	want := Node{ID: stranger, Label: "new label", Joined: r.now, Generation: 5}
+	if list := r.Nodes(); len(list) != 3 || list[2] != want {
+		t.Fatalf("nodes %+v", list)
+	}
+	r.refused(wire.ErrStale, r.create(stranger, "s", "", 0, 0)) // number 2, below the low of the join
+	r.ok(r.create(stranger, "s", "", 0, 0))
+	r.ok(r.apply(AppendLeave(nil, stranger)))
+	r.ok(r.apply(AppendLeave(nil, stranger)))
+	r.refused(wire.ErrNodeGone, r.invalidate(stranger, "s", "logout"))
+	r.shows("s", "")
+}
+
+func TestNodeThatNeverAcknowledgesIsHeldUp(t *testing.T) {
+	r := newRig(t, 1<<20)
+	w := wire.Write{Dataset: shop, Key: []byte("s"), Node: nodeA, Low: 1}
+	var op []byte
+	commit := func(seq, low uint64) wire.Outcome {
+		w.Seq, w.Low = seq, low
+		op = AppendCommit(op[:0], &wire.Commit{Write: w, Idle: wire.KeepIdle})
+		return r.Apply(r.now, op)
+	}
+	for seq := uint64(1); seq <= maxOutcomes; seq++ {
+		r.refused(wire.ErrSessionUnknown, commit(seq, 1))
+	}
+	r.refused(wire.ErrBusy, commit(maxOutcomes+1, 1))
+	r.refused(wire.ErrSessionUnknown, commit(7, 1)) // remembered
+	r.ok(r.create(nodeB, "s", "", 0, 0))            // others are served
+	r.refused(wire.ErrSessionUnknown, commit(maxOutcomes, 1))
+	r.ok(commit(maxOutcomes+1, 2)) // BUSY was not remembered
+	r.ok(commit(1<<60, 1<<60))     // a leap costs no more than what is there
+	if n := r.st.Load().nodes[nodeA]; len(n.outcomes) != 1 || n.bytes != 0 {
+		t.Fatalf("%d outcomes and %d bytes are kept", len(n.outcomes), n.bytes)
+	}
+}
+
+func TestNamesOfDroppedAttributesAreBounded(t *testing.T) {
+	r := newRig(t, 64<<20)
+	var kv []string
+	for i := range 1000 {
+		kv = append(kv, fmt.Sprintf("%01000d", i), "")
+	}
+	r.ok(r.create(nodeB, "s", "", 0, 0, kv...))
+	for i := 0; ; i++ {
+		out := r.set(nodeA, "s", wire.Token{}, kv...)
+		if out.Err != nil {
+			r.refused(wire.ErrBusy, out)
+			break
+		}
+		if len(out.Dropped) != 1000 || i > 20 {
+			t.Fatalf("round %d: %d dropped", i, len(out.Dropped))
+		}
+	}
+}
+
+func TestAccessIsNoChange(t *testing.T) {
+	r := newRig(t, 1<<20)
+	made := r.ok(r.create(nodeA, "s", "", time.Minute, 0, "a", "1"))
+	r.now += 500
+	r.ok(r.apply(AppendTouch(nil, shop, []Touch{{[]byte("s"), r.now}})))
+	out := r.ok(r.set(nodeA, "s", r.ticket("s")))
+	if out.Version != made.Version {
+		t.Fatalf("an empty commit made version %d of %d", out.Version, made.Version)
+	}
+	idle := func(d time.Duration) uint64 {
+		return r.ok(r.apply(AppendCommit(nil, &wire.Commit{Write: r.write(nodeA, "s", wire.Token{}), Idle: d}))).Version
+	}
+	if v := idle(time.Minute); v != made.Version {
+		t.Fatalf("the same idle timeout made version %d", v)
+	}
+	if v := idle(0); v != r.Index() {
+		t.Fatalf("another idle timeout left version %d", v)
+	}
+}
