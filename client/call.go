@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,16 +59,19 @@ type call struct {
 	digits  [2][20]byte   // memory for seq and low
 }
 
-var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
-
-func newCall(k kind) *call {
-	c := calls.Get().(*call)
-	c.kind = k
-	return c
+// newCall returns an empty call. The pool is the Client's own, not the package's: a
+// channel made in one testing/synctest bubble must not turn up in another.
+func (c *Client) newCall(as kind) *call {
+	k, _ := c.calls.Get().(*call)
+	if k == nil {
+		k = &call{done: make(chan struct{}, 1)}
+	}
+	k.kind = as
+	return k
 }
 
 // free gives back a call that nobody else knows.
-func (k *call) free() {
+func (c *Client) free(k *call) {
 	clear(k.args)
 	select {
 	case <-k.done:
@@ -78,7 +80,7 @@ func (k *call) free() {
 	k.state.Store(queued)
 	k.args, k.size, k.seq, k.low, k.node, k.unsure = k.args[:0], 0, 0, 0, wire.NodeID{}, false
 	k.conn, k.refusal, k.reply, k.err, k.numbers = nil, nil, resp.Reply{}, nil, nil
-	calls.Put(k)
+	c.calls.Put(k)
 }
 
 // wake tells the caller that the state has changed for it.
@@ -158,7 +160,7 @@ func (c *Client) await(ctx context.Context, k *call) (resp.Reply, error) {
 				k.numbers.Node, k.numbers.Seq, k.numbers.Low = k.node, k.seq, k.low
 			}
 			reply, err := k.reply, k.err
-			k.free()
+			c.free(k)
 			return reply, err
 		}
 		if again == nil { // resting, or already sent again on a new connection

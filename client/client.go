@@ -53,11 +53,12 @@ type Options struct {
 
 // Client is safe for concurrent use.
 type Client struct {
-	o    Options
-	log  *slog.Logger
-	ctx  context.Context // ends with Close
-	stop context.CancelFunc
-	wg   sync.WaitGroup // run, and the writers that outlive their callers
+	o     Options
+	log   *slog.Logger
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	calls sync.Pool      // of *call, those at rest
+	wg    sync.WaitGroup // run, and the writers that outlive their callers
 
 	mu       sync.Mutex // guards all below and the fields of conn and call that say so
 	closed   bool
@@ -129,7 +130,7 @@ func (c *Client) Do(ctx context.Context, idempotent bool, args ...[]byte) ([][]b
 	if len(args) == 0 {
 		return nil, errors.New("client: Do without a command")
 	}
-	k := newCall(once)
+	k := c.newCall(once)
 	if idempotent {
 		k.kind = repeatable
 	}

@@ -239,7 +239,7 @@ func (c *Client) watch(cn *conn, done <-chan struct{}) {
 		retired := cn.retired
 		var flush *conn
 		if !owes && !retired && silent >= pingAfter && c.cn == cn {
-			k := newCall(repeatable) // nobody waits for the answer
+			k := c.newCall(repeatable) // nobody waits for the answer
 			k.args = append(k.args, []byte("PING"))
 			flush = c.sendLocked(cn, k)
 			k.state.Store(abandoned)

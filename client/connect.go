@@ -278,7 +278,7 @@ func (c *Client) join(cn *conn) error {
 		var e *wire.Error
 		refused := errors.As(err, &e)
 		c.mu.Lock()
-		if !refused || e.Word == wire.ErrStale || e.Word == wire.ErrUnsure {
+		if !refused || e.Word != wire.ErrUnconfigured && e.Word != wire.ErrNotActive {
 			c.generation = j.Generation // it may have been taken
 		}
 		if refused && e.Word == wire.ErrNodeGone {

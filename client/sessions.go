@@ -16,7 +16,7 @@ import (
 // Open opens a dataset. The client remembers how, and opens it again when a
 // server that lost it (restarted without a data root) answers NODATASET.
 func (c *Client) Open(ctx context.Context, o *wire.Open) error {
-	k := newCall(repeatable)
+	k := c.newCall(repeatable)
 	k.args = o.AppendArgs(k.args)
 	if _, err := c.call(ctx, k); err != nil {
 		return err
@@ -54,7 +54,7 @@ func (c *Client) reopened(ctx context.Context, dataset []byte, err error) (bool,
 // Load reads a session. Refusals such as SESSIONGONE come as *wire.Error.
 func (c *Client) Load(ctx context.Context, l *wire.Load) (wire.Session, error) {
 	for tries := 0; ; tries++ {
-		k := newCall(asNode)
+		k := c.newCall(asNode)
 		k.args = l.AppendArgs(k.args)
 		answer, err := c.call(ctx, k)
 		if err == nil {
@@ -90,7 +90,7 @@ func (c *Client) Renew(ctx context.Context, w *wire.Renew) (wire.Outcome, error)
 // write sends a change. A refusal is in the error, never in the Outcome.
 func (c *Client) write(ctx context.Context, w *wire.Write, appendArgs func([][]byte) [][]byte) (wire.Outcome, error) {
 	for tries := 0; ; tries++ {
-		k := newCall(change)
+		k := c.newCall(change)
 		k.args = appendArgs(k.args)
 		k.numbers = w
 		answer, err := c.call(ctx, k)
@@ -133,7 +133,7 @@ func (c *Client) Configure(ctx context.Context, r *wire.ConfigureRequest) (a wir
 
 // Stop stops the server in order. A server that is stopping already is a success.
 func (c *Client) Stop(ctx context.Context) error {
-	k := newCall(once)
+	k := c.newCall(once)
 	k.args = append(k.args, []byte(wire.CmdStop))
 	if _, err := c.call(ctx, k); !wire.Is(err, wire.ErrStopping) {
 		return err
