@@ -155,7 +155,9 @@ type Invalidate struct {
 }
 
 // Renew moves a session to NewKey. For Grace the old key still leads to it; with
-// Grace zero the old key is gone at once. With SetUser the session's user becomes
+// Grace zero the old key is gone at once. A Renew with Grace through an old key is
+// refused (ErrSessionGone, renewed): of parallel rotations the first counts, or a browser
+// could keep the cookie that dies first. With SetUser the session's user becomes
 // User (empty: nobody) in the same step.
 type Renew struct {
 	Write
