@@ -123,15 +123,15 @@ func text2(v []string) string { return strings.Join(v, ",") }
 
 var bg = context.Background()
 
-// frozen returns a jar with b's present cookies that takes no new ones, as an
-// attacker or a forgotten tab holds them.
-func frozen(t testing.TB, b *browser, url string) http.CookieJar {
-	t.Helper()
+// forgotten is a tab with b's present cookies that takes no new ones, as an
+// attacker holds them too.
+func (b *browser) forgotten(url string) *browser {
+	b.t.Helper()
 	req, err := http.NewRequest("GET", url, nil)
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	return frozenJar(b.jar.Cookies(req.URL))
+	return &browser{t: b.t, c: &http.Client{Jar: frozenJar(b.jar.Cookies(req.URL))}}
 }
 
 type frozenJar []*http.Cookie
@@ -152,4 +152,45 @@ func (l *logCount) Write(p []byte) (int, error) {
 		l.n.Add(1)
 	}
 	return len(p), nil
+}
+
+// opener opens a node. Those of one test share their sessions.
+type opener func(t testing.TB, change ...func(*Config)) *Sessions
+
+// onBoth runs a test on memory and on a real server, whose rules must be the same.
+func onBoth(t *testing.T, test func(t *testing.T, open opener)) {
+	t.Run("memory", func(t *testing.T) {
+		var shared backend
+		test(t, func(t testing.TB, change ...func(*Config)) *Sessions {
+			m := newTest(t, change...)
+			if shared == nil {
+				shared = m.b
+			}
+			m.b = shared
+			return m
+		})
+	})
+	t.Run("cluster", func(t *testing.T) {
+		uri := StartCluster(t)
+		test(t, func(t testing.TB, change ...func(*Config)) *Sessions { return openCluster(t, uri, change...) })
+	})
+}
+
+// openCluster opens a node on a real cluster and closes it before the cluster.
+func openCluster(t testing.TB, uri string, change ...func(*Config)) *Sessions {
+	t.Helper()
+	cfg := Config{URI: uri, Logger: quiet}
+	for _, f := range change {
+		f(&cfg)
+	}
+	m, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
 }

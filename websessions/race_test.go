@@ -73,56 +73,58 @@ func slowBeside(t *testing.T, b *browser, slow, deed string, g *gates) {
 // TestRaceTable is the table of PEERS: what is left after a slow request
 // overlapped another one of the same session.
 func TestRaceTable(t *testing.T) {
-	for _, nodes := range []string{"one node", "two nodes"} {
-		start := func(t *testing.T) (first, second string, b *browser, g *gates) {
-			g = newGates()
-			m := newTest(t)
-			first = serve(t, m, shop(g))
-			second = first
-			if nodes == "two nodes" {
-				second = serve(t, newSessions(m.cfg, m.b, m.now), shop(g))
-			}
-			b = newBrowser(t)
-			b.ok(first + "/login")
-			b.ok(first + "/add?item=book")
-			return first, second, b, g
+	onBoth(t, func(t *testing.T, open opener) {
+		t.Run("one node", func(t *testing.T) { raceTable(t, open, 1) })
+		t.Run("two nodes", func(t *testing.T) { raceTable(t, open, 2) })
+	})
+}
+
+func raceTable(t *testing.T, open opener, nodes int) {
+	start := func(t *testing.T) (first, second string, b *browser, g *gates) {
+		g = newGates()
+		first = serve(t, open(t), shop(g))
+		second = first
+		if nodes == 2 {
+			second = serve(t, open(t), shop(g))
 		}
-		t.Run(nodes+"/slow read overlaps cart-add", func(t *testing.T) {
-			first, second, b, g := start(t)
-			slowBeside(t, b, first+"/slowread", second+"/add?item=disc", g)
-			if got := b.ok(first + "/cart"); got != "book,disc" {
-				t.Fatalf("cart is %q: the slow request's old copy overwrote it", got)
-			}
-		})
-		t.Run(nodes+"/slow read overlaps logout", func(t *testing.T) {
-			first, second, b, g := start(t)
-			keep := *b
-			keep.c = &http.Client{Jar: frozen(t, b, first)}
-			slowBeside(t, b, first+"/slowread", second+"/logout", g)
-			if got := keep.ok(first + "/user"); got != "" {
-				t.Fatalf("user is %q: the slow request undid the logout", got)
-			}
-		})
-		t.Run(nodes+"/slow write of another key overlaps cart-add", func(t *testing.T) {
-			first, second, b, g := start(t)
-			slowBeside(t, b, first+"/slowwrite", second+"/add?item=disc", g)
-			if got := b.ok(second + "/cart"); got != "book,disc" {
-				t.Fatalf("cart is %q: the slow write took the whole session with it", got)
-			}
-			if got := b.ok(second + "/note"); got != "slow" {
-				t.Fatalf("note is %q: the slow write itself was lost", got)
-			}
-		})
-		t.Run(nodes+"/slow write overlaps logout", func(t *testing.T) {
-			first, second, b, g := start(t)
-			keep := *b
-			keep.c = &http.Client{Jar: frozen(t, b, first)}
-			slowBeside(t, b, first+"/slowwrite", second+"/logout", g)
-			for _, node := range []string{first, second} {
-				if got := keep.ok(node+"/user") + keep.ok(node+"/cart") + keep.ok(node+"/note"); got != "" {
-					t.Fatalf("%q is left: the slow write resurrected the session", got)
-				}
-			}
-		})
+		b = newBrowser(t)
+		b.ok(first + "/login")
+		b.ok(first + "/add?item=book")
+		return first, second, b, g
 	}
+	t.Run("slow read overlaps cart-add", func(t *testing.T) {
+		first, second, b, g := start(t)
+		slowBeside(t, b, first+"/slowread", second+"/add?item=disc", g)
+		if got := b.ok(first + "/cart"); got != "book,disc" {
+			t.Fatalf("cart is %q: the slow request's old copy overwrote it", got)
+		}
+	})
+	t.Run("slow read overlaps logout", func(t *testing.T) {
+		first, second, b, g := start(t)
+		tab := b.forgotten(first)
+		slowBeside(t, b, first+"/slowread", second+"/logout", g)
+		if got := tab.ok(first+"/user") + tab.ok(second+"/user"); got != "" {
+			t.Fatalf("user is %q: the slow request undid the logout", got)
+		}
+	})
+	t.Run("slow write of another key overlaps cart-add", func(t *testing.T) {
+		first, second, b, g := start(t)
+		slowBeside(t, b, first+"/slowwrite", second+"/add?item=disc", g)
+		if got := b.ok(second + "/cart"); got != "book,disc" {
+			t.Fatalf("cart is %q: the slow write took the whole session with it", got)
+		}
+		if got := b.ok(second + "/note"); got != "slow" {
+			t.Fatalf("note is %q: the slow write itself was lost", got)
+		}
+	})
+	t.Run("slow write overlaps logout", func(t *testing.T) {
+		first, second, b, g := start(t)
+		tab := b.forgotten(first)
+		slowBeside(t, b, first+"/slowwrite", second+"/logout", g)
+		for _, node := range []string{first, second} {
+			if got := tab.ok(node+"/user") + tab.ok(node+"/cart") + tab.ok(node+"/note"); got != "" {
+				t.Fatalf("%q is left: the slow write resurrected the session", got)
+			}
+		}
+	})
 }

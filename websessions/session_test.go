@@ -25,13 +25,15 @@ func do(m *Sessions, before *httptest.ResponseRecorder, f func(ctx context.Conte
 	return one(m, h, with(before))
 }
 
-func TestAttributesComeBackTyped(t *testing.T) {
+func TestAttributesComeBackTyped(t *testing.T) { onBoth(t, attributesComeBackTyped) }
+
+func attributesComeBackTyped(t *testing.T, open opener) {
 	type item struct {
 		Name string
 		N    int
 	}
 	attr := NewAttribute[map[string]item]("items")
-	m := newTest(t)
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, s *Session) {
 		must(attr.Set(ctx, map[string]item{"a": {"book", 2}}))
 		must(s.SetBytes("raw", []byte{0, 1, 2}))
@@ -58,9 +60,11 @@ func TestAttributesComeBackTyped(t *testing.T) {
 	})
 }
 
-func TestMutationOfAValueReadIsNoticed(t *testing.T) {
+func TestMutationOfAValueReadIsNoticed(t *testing.T) { onBoth(t, mutationOfAValueReadIsNoticed) }
+
+func mutationOfAValueReadIsNoticed(t *testing.T, open opener) {
 	attr := NewAttribute[map[string]int]("m")
-	m := newTest(t)
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, _ *Session) { must(attr.Set(ctx, map[string]int{"a": 1})) })
 	do(m, w, func(ctx context.Context, _ *Session) {
 		v, _ := attr.Get(ctx)
@@ -86,8 +90,12 @@ func TestMutationOfAValueReadIsNoticed(t *testing.T) {
 }
 
 func TestValuesAreNeverSharedBetweenRequests(t *testing.T) {
+	onBoth(t, valuesAreNeverSharedBetweenRequests)
+}
+
+func valuesAreNeverSharedBetweenRequests(t *testing.T, open opener) {
 	attr := NewAttribute[map[string]int]("m")
-	m := newTest(t)
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, _ *Session) { must(attr.Set(ctx, map[string]int{"a": 1})) })
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -131,8 +139,10 @@ func TestReadingCommitsNothing(t *testing.T) {
 }
 
 // Values survive a deploy: an older program does not know the type, or not the field.
-func TestUnknownAttributesStayUntouched(t *testing.T) {
-	m := newTest(t)
+func TestUnknownAttributesStayUntouched(t *testing.T) { onBoth(t, unknownAttributesStayUntouched) }
+
+func unknownAttributesStayUntouched(t *testing.T, open opener) {
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, s *Session) {
 		must(s.SetBytes("from-another-program", []byte{0xff, 0xfe}))
 		must(s.SetBytes("cart", []byte(`{"not":"a list"}`)))
@@ -153,9 +163,13 @@ func TestUnknownAttributesStayUntouched(t *testing.T) {
 }
 
 func TestUpdateIsAtomicOverRequestsNodesAndGoroutines(t *testing.T) {
+	onBoth(t, updateIsAtomicOverRequestsNodesAndGoroutines)
+}
+
+func updateIsAtomicOverRequestsNodesAndGoroutines(t *testing.T, open opener) {
 	attr := NewAttribute[int]("n")
-	m := newTest(t)
-	other := newSessions(m.cfg, m.b, m.now)
+	m := open(t)
+	other := open(t)
 	w := do(m, nil, func(ctx context.Context, _ *Session) { must(attr.Set(ctx, 0)) })
 	const requests, goroutines, rounds = 10, 2, 5
 	var wg sync.WaitGroup
@@ -188,7 +202,11 @@ func TestUpdateIsAtomicOverRequestsNodesAndGoroutines(t *testing.T) {
 }
 
 func TestUpdateSeesTheNewestValueEvenWhereItChangesNothing(t *testing.T) {
-	m := newTest(t)
+	onBoth(t, updateSeesTheNewestValueEvenWhereItChangesNothing)
+}
+
+func updateSeesTheNewestValueEvenWhereItChangesNothing(t *testing.T, open opener) {
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, _ *Session) { must(noteAttr.Set(ctx, "old")) })
 	do(m, w, func(ctx context.Context, _ *Session) {
 		_, _ = noteAttr.Get(ctx)
@@ -208,7 +226,11 @@ func TestUpdateSeesTheNewestValueEvenWhereItChangesNothing(t *testing.T) {
 }
 
 func TestUpdateTakesWhatTheRequestHasSetBefore(t *testing.T) {
-	m := newTest(t)
+	onBoth(t, updateTakesWhatTheRequestHasSetBefore)
+}
+
+func updateTakesWhatTheRequestHasSetBefore(t *testing.T, open opener) {
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, _ *Session) { must(noteAttr.Set(ctx, "a")) })
 	do(m, w, func(ctx context.Context, _ *Session) {
 		must(noteAttr.Set(ctx, "b"))
@@ -224,9 +246,13 @@ func TestUpdateTakesWhatTheRequestHasSetBefore(t *testing.T) {
 }
 
 func TestALateChangeIsDroppedCountedLoggedOnceAndTold(t *testing.T) {
+	onBoth(t, aLateChangeIsDroppedCountedLoggedOnceAndTold)
+}
+
+func aLateChangeIsDroppedCountedLoggedOnceAndTold(t *testing.T, open opener) {
 	log := &logCount{want: "dropped"}
 	var told []string
-	m := newTest(t, func(c *Config) {
+	m := open(t, func(c *Config) {
 		c.Logger = log.logger()
 		c.Hooks.Conflict = func(_ context.Context, _ string, names []string) { told = append(told, names...) }
 	})
@@ -256,8 +282,10 @@ func TestALateChangeIsDroppedCountedLoggedOnceAndTold(t *testing.T) {
 	}
 }
 
-func TestSaveTellsOfAConflict(t *testing.T) {
-	m := newTest(t)
+func TestSaveTellsOfAConflict(t *testing.T) { onBoth(t, saveTellsOfAConflict) }
+
+func saveTellsOfAConflict(t *testing.T, open opener) {
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, _ *Session) { must(noteAttr.Set(ctx, "0")) })
 	do(m, w, func(ctx context.Context, s *Session) {
 		must(noteAttr.Set(ctx, "mine"))
@@ -269,7 +297,11 @@ func TestSaveTellsOfAConflict(t *testing.T) {
 }
 
 func TestInvalidateThenSetBeginsANewSession(t *testing.T) {
-	m := newTest(t)
+	onBoth(t, invalidateThenSetBeginsANewSession)
+}
+
+func invalidateThenSetBeginsANewSession(t *testing.T, open opener) {
+	m := open(t)
 	w := do(m, nil, func(ctx context.Context, s *Session) { must(s.Login(ctx, "ann")) })
 	var before, after string
 	p := do(m, w, func(ctx context.Context, s *Session) {
@@ -294,8 +326,10 @@ func TestInvalidateThenSetBeginsANewSession(t *testing.T) {
 	})
 }
 
-func TestInvalidateTakesTheCookieAway(t *testing.T) {
-	m := newTest(t)
+func TestInvalidateTakesTheCookieAway(t *testing.T) { onBoth(t, invalidateTakesTheCookieAway) }
+
+func invalidateTakesTheCookieAway(t *testing.T, open opener) {
+	m := open(t)
 	w := one(m, setNote)
 	p := do(m, w, func(ctx context.Context, s *Session) { must(s.Invalidate(ctx)) })
 	if c := cookieOf(t, p); c.MaxAge >= 0 || c.Value != "" {
@@ -305,8 +339,10 @@ func TestInvalidateTakesTheCookieAway(t *testing.T) {
 
 // Attack: session fixation. The attacker's cookie is in the victim's browser
 // when the victim logs in.
-func TestAttackFixation(t *testing.T) {
-	m := newTest(t)
+func TestAttackFixation(t *testing.T) { onBoth(t, attackFixation) }
+
+func attackFixation(t *testing.T, open opener) {
+	m := open(t)
 	attacker := one(m, setNote)
 	victim := do(m, attacker, func(ctx context.Context, s *Session) { must(s.Login(ctx, "ann")) })
 	do(m, attacker, func(_ context.Context, s *Session) {
@@ -323,9 +359,11 @@ func TestAttackFixation(t *testing.T) {
 }
 
 // Attack: the same with a cookie from before a rotation, within its grace.
-func TestAttackFixationByAKeyInItsGrace(t *testing.T) {
+func TestAttackFixationByAKeyInItsGrace(t *testing.T) { onBoth(t, attackFixationByAKeyInItsGrace) }
+
+func attackFixationByAKeyInItsGrace(t *testing.T, open opener) {
 	for i, name := range []string{"by the old key", "by the new key"} {
-		m := newTest(t)
+		m := open(t)
 		attacker := one(m, setNote)
 		rotated := do(m, attacker, func(ctx context.Context, s *Session) { must(s.RenewID(ctx)) })
 		via := []*httptest.ResponseRecorder{attacker, rotated}[i]
@@ -345,9 +383,11 @@ func TestAttackFixationByAKeyInItsGrace(t *testing.T) {
 	}
 }
 
-func TestParallelRotationKeepsEverybody(t *testing.T) {
-	m := newTest(t)
-	nodes := []*Sessions{m, newSessions(m.cfg, m.b, m.now)}
+func TestParallelRotationKeepsEverybody(t *testing.T) { onBoth(t, parallelRotationKeepsEverybody) }
+
+func parallelRotationKeepsEverybody(t *testing.T, open opener) {
+	m := open(t)
+	nodes := []*Sessions{m, open(t)}
 	w := one(m, setNote)
 	const requests = 20
 	var wg sync.WaitGroup
@@ -477,8 +517,10 @@ func TestIdleAbsoluteAndOwnTimeouts(t *testing.T) {
 	})
 }
 
-func TestSessionsOfAUser(t *testing.T) {
-	m := newTest(t)
+func TestSessionsOfAUser(t *testing.T) { onBoth(t, sessionsOfAUser) }
+
+func sessionsOfAUser(t *testing.T, open opener) {
+	m := open(t)
 	var cookies []*httptest.ResponseRecorder
 	for range 3 {
 		cookies = append(cookies, do(m, nil, func(ctx context.Context, s *Session) { must(s.Login(ctx, "ann")) }))
@@ -527,8 +569,10 @@ func TestUseAfterTheRequestFails(t *testing.T) {
 	}
 }
 
-func TestLoginSurvivesALogoutBesideIt(t *testing.T) {
-	m := newTest(t)
+func TestLoginSurvivesALogoutBesideIt(t *testing.T) { onBoth(t, loginSurvivesALogoutBesideIt) }
+
+func loginSurvivesALogoutBesideIt(t *testing.T, open opener) {
+	m := open(t)
 	w := one(m, setNote)
 	p := do(m, w, func(ctx context.Context, s *Session) {
 		_, _ = noteAttr.Get(ctx)
@@ -549,7 +593,11 @@ func TestLoginSurvivesALogoutBesideIt(t *testing.T) {
 }
 
 func TestRenewAfterLogoutElsewhereIsErrInvalidated(t *testing.T) {
-	m := newTest(t)
+	onBoth(t, renewAfterLogoutElsewhereIsErrInvalidated)
+}
+
+func renewAfterLogoutElsewhereIsErrInvalidated(t *testing.T, open opener) {
+	m := open(t)
 	w := one(m, setNote)
 	do(m, w, func(ctx context.Context, s *Session) {
 		_, _ = noteAttr.Get(ctx)
@@ -566,9 +614,11 @@ func TestRenewAfterLogoutElsewhereIsErrInvalidated(t *testing.T) {
 	}
 }
 
-func TestHooksMayUseTheSession(t *testing.T) {
+func TestHooksMayUseTheSession(t *testing.T) { onBoth(t, hooksMayUseTheSession) }
+
+func hooksMayUseTheSession(t *testing.T, open opener) {
 	var log []string
-	m := newTest(t, func(c *Config) {
+	m := open(t, func(c *Config) {
 		c.Hooks = Hooks{
 			Created: func(ctx context.Context, id string) {
 				log = append(log, fmt.Sprint("created ", id == FromContext(ctx).ID()))
