@@ -95,7 +95,7 @@ func TestExactlyOnceUnderKills(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			for j := range 30 {
+			for j := range 20 {
 				key := fmt.Sprintf("k%d-%d", i, j)
 				patience := 10 * time.Second
 				if j%10 == 9 {

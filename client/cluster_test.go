@@ -1,0 +1,238 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/terracotta-go/terracotta/client"
+	"github.com/terracotta-go/terracotta/internal/testcluster"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func node(t testing.TB, c *testcluster.Cluster) *client.Client {
+	t.Helper()
+	cl, err := client.New(client.Options{Hosts: []string{c.Addr()}, Node: true, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cl.Close() })
+	return cl
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+var dataset = []byte("carts")
+
+func open(t testing.TB, cl *client.Client) {
+	t.Helper()
+	if err := cl.Open(within(t, 10*time.Second), &wire.Open{Dataset: dataset, LockMode: []byte("none")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func create(t testing.TB, cl *client.Client, key string) wire.Token {
+	t.Helper()
+	w := &wire.Create{Write: wire.Write{Dataset: dataset, Key: []byte(key)}, Idle: time.Hour,
+		Set: []wire.Attribute{{Name: []byte("a"), Value: []byte("1")}}}
+	o, err := cl.Create(within(t, 10*time.Second), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Token
+}
+
+func load(key string) *wire.Load {
+	return &wire.Load{Dataset: dataset, Key: []byte(key), Mode: wire.LoadRead}
+}
+
+func TestLifeOfASession(t *testing.T) {
+	c := testcluster.Start(t)
+	cl := node(t, c)
+	ctx := within(t, 20*time.Second)
+	open(t, cl)
+	create(t, cl, "k1")
+	s, err := cl.Load(ctx, load("k1"))
+	if err != nil || len(s.Attributes) != 1 || string(s.Attributes[0].Value) != "1" || s.IdleMax != time.Hour {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	w := &wire.Commit{Write: wire.Write{Dataset: dataset, Key: []byte("k1"), Token: s.Token}, Idle: wire.KeepIdle,
+		Set: []wire.Attribute{{Name: []byte("b"), Value: bytes.Repeat([]byte("x"), 1<<20)}}, Remove: [][]byte{[]byte("a")}}
+	if o, err := cl.Commit(ctx, w); err != nil || len(o.Dropped) != 0 {
+		t.Fatalf("got %+v, %v", o, err)
+	}
+	if s, err = cl.Load(ctx, load("k1")); err != nil || len(s.Attributes) != 1 || len(s.Attributes[0].Value) != 1<<20 {
+		t.Fatalf("after the commit: %d attributes, %v", len(s.Attributes), err)
+	}
+	r := &wire.Renew{Write: wire.Write{Dataset: dataset, Key: []byte("k1"), Token: s.Token}, NewKey: []byte("k2"), SetUser: true, User: []byte("ann")}
+	if _, err := cl.Renew(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := cl.UserSessions(ctx, string(dataset), "ann"); err != nil || len(list) != 1 || string(list[0].Key) != "k2" {
+		t.Errorf("sessions of ann: %+v, %v", list, err)
+	}
+	i := &wire.Invalidate{Write: wire.Write{Dataset: dataset, Key: []byte("k2")}, Reason: []byte("logout")}
+	if o, err := cl.Invalidate(ctx, i); err != nil || !o.Existed {
+		t.Errorf("invalidate: %+v, %v", o, err)
+	}
+	if _, err := cl.Load(ctx, load("k2")); !wire.Is(err, wire.ErrSessionGone) || !strings.Contains(err.Error(), "logout") {
+		t.Errorf("after the logout: %v", err)
+	}
+	if _, err := cl.Load(ctx, load("unknown")); !wire.Is(err, wire.ErrSessionUnknown) {
+		t.Errorf("unknown session: %v", err)
+	}
+	st, err := cl.Status(ctx)
+	if err != nil || st.State != wire.StateActive || st.Cluster == nil || st.Nodes != 1 {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+}
+
+func TestCallsWaitForConfigure(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Unconfigured())
+	cl := node(t, c)
+	o := &wire.Open{Dataset: dataset, LockMode: []byte("none")}
+	err := cl.Open(within(t, 100*time.Millisecond), o)
+	if !wire.Is(err, wire.ErrUnconfigured) || !strings.Contains(err.Error(), "cluster-tool configure") {
+		t.Errorf("before configure: %v", err)
+	}
+	c.Configure()
+	open(t, cl)
+}
+
+func TestPasswordOfTheRealServer(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Password("right"))
+	for password, want := range map[string]wire.Word{"": wire.ErrNoAuth, "wrong": wire.ErrWrongPass} {
+		cl, err := client.New(client.Options{Hosts: []string{c.Addr()}, Password: password, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cl.Status(within(t, 5*time.Second)); !wire.Is(err, want) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("password %q: %v", password, err)
+		}
+		cl.Close()
+	}
+	cl, err := client.New(client.Options{Hosts: []string{c.Addr()}, Password: "right", Node: true, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	open(t, cl)
+}
+
+// A server without a data root starts empty: the node joins as a new one and opens its dataset again.
+func TestMemoryOnlyRestart(t *testing.T) {
+	c := testcluster.Start(t)
+	cl := node(t, c)
+	open(t, cl)
+	create(t, cl, "k1")
+	before := cl.Node()
+	c.Restart()
+	if _, err := cl.Load(within(t, 10*time.Second), load("k1")); !wire.Is(err, wire.ErrSessionUnknown) {
+		t.Errorf("got %v", err)
+	}
+	if cl.Node() == before {
+		t.Error("the node id is the old one")
+	}
+	create(t, cl, "k1")
+}
+
+// Promise: whatever a restart or a kill interrupts is answered in the end, and
+// each acknowledged change is there once.
+func TestChangesOverRestartsAndKills(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Dir(t.TempDir()))
+	cl := node(t, c)
+	open(t, cl)
+	create(t, cl, "k1")
+	id := cl.Node()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	made := make([]atomic.Int64, 4)
+	for i := range made {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				s, err := cl.Load(within(t, 20*time.Second), load("k1"))
+				if err != nil {
+					t.Errorf("load: %v", err)
+					return
+				}
+				name := fmt.Sprintf("n%d-%d", i, made[i].Load())
+				o, err := cl.Commit(within(t, 20*time.Second), &wire.Commit{
+					Write: wire.Write{Dataset: dataset, Key: []byte("k1"), Token: s.Token}, Idle: wire.KeepIdle,
+					Set: []wire.Attribute{{Name: []byte(name), Value: []byte("x")}},
+				})
+				if err != nil || len(o.Dropped) != 0 {
+					t.Errorf("commit: %+v, %v", o, err)
+					return
+				}
+				made[i].Add(1)
+			}
+		})
+	}
+	for i := range 4 {
+		for j := range made { // work is under way
+			for deadline, was := time.Now().Add(10*time.Second), made[j].Load(); made[j].Load() < was+3; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("no change is made any more")
+				}
+			}
+		}
+		if i%2 == 0 {
+			c.Kill()
+		} else {
+			c.Stop()
+		}
+		c.Start()
+	}
+	close(stop)
+	wg.Wait()
+	s, err := cl.Load(within(t, 10*time.Second), load("k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 1
+	for i := range made {
+		total += int(made[i].Load())
+	}
+	if len(s.Attributes) != total {
+		t.Errorf("%d attributes, want %d", len(s.Attributes), total)
+	}
+	if cl.Node() != id {
+		t.Error("the node id has changed though the server kept its data")
+	}
+}
+
+func TestStopTheServer(t *testing.T) {
+	c := testcluster.Start(t)
+	cl, err := client.New(client.Options{Hosts: []string{c.Addr()}, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.Stop(within(t, 5*time.Second)); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-c.StopAsked():
+	case <-time.After(5 * time.Second):
+		t.Error("the server was not asked")
+	}
+}
