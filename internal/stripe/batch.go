@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"bytes"
 	"errors"
 	"runtime"
 	"sync"
@@ -171,8 +172,12 @@ func (s *Stripe) propose(b *batch) {
 		return
 	}
 	seal(b.env, s.clock.read(), len(b.done))
+	entry := b.env
+	if s.journal == nil {
+		entry = bytes.Clone(entry) // the log in memory keeps it, the one on disk does not
+	}
 	s.flight.Store(b)
-	f := s.raft.Apply(b.env, enqueueTimeout)
+	f := s.raft.Apply(entry, enqueueTimeout)
 	err := f.Error()
 	if !s.flight.CompareAndSwap(b, nil) {
 		return // Close gave it up
@@ -187,9 +192,7 @@ func (s *Stripe) propose(b *batch) {
 	default:
 		b.answer(nil, &wire.Error{Word: wire.ErrUnsure, Text: "this server's log is damaged"})
 	}
-	if s.journal != nil { // the log in memory keeps the bytes, the one on disk does not
-		s.queue.recycle(b)
-	}
+	s.queue.recycle(b)
 }
 
 func (b *batch) answer(outcomes []wire.Outcome, err error) {

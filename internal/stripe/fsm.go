@@ -44,6 +44,7 @@ type fsm struct {
 	m          machine
 	log        *slog.Logger
 	memoryOnly bool            // snapshots only cut the log short: nothing is ever restored from them
+	grown      chan struct{}   // gets a value when the log is worth a snapshot
 	stop       <-chan struct{} // closed when the stripe closes: a snapshot under way is given up
 
 	applied   atomic.Uint64 // index of the last entry applied or restored
@@ -81,9 +82,22 @@ func (f *fsm) Apply(entry *raft.Log) any {
 		return f.broken(entry.Index, err)
 	}
 	f.time.Store(int64(now))
-	f.bytes.Add(int64(len(entry.Data)))
 	f.applied.Store(entry.Index)
+	if f.bytes.Add(int64(len(entry.Data))) >= f.enough() {
+		select {
+		case f.grown <- struct{}{}:
+		default:
+		}
+	}
 	return outcomes
+}
+
+// enough is how many bytes of log are worth a snapshot.
+func (f *fsm) enough() int64 {
+	if f.memoryOnly {
+		return memoryLogBytes
+	}
+	return max(snapshotBytes, f.size.Load())
 }
 
 func (f *fsm) broken(index uint64, err error) error {

@@ -28,7 +28,8 @@ const (
 	snapshotEntries  = 32 << 10
 	snapshotBytes    = 64 << 20
 	snapshotInterval = 30 * time.Second // how often raft counts entries
-	snapshotLook     = time.Second      // how often we count bytes
+	snapshotRetry    = 10 * time.Second // pause after a snapshot that failed
+	memoryLogBytes   = 8 << 20          // instead of snapshotBytes, where a snapshot writes nothing
 	snapshotsKept    = 2
 	trailingLogs     = 256 // entries kept behind a snapshot; a batch may have half a mebibyte
 )
@@ -228,19 +229,23 @@ func (s *Stripe) catchUp() bool {
 // itself counts only entries.
 func (s *Stripe) snapshotter() {
 	defer s.work.Done()
-	tick := time.NewTicker(snapshotLook)
-	defer tick.Stop()
 	for {
 		select {
 		case <-s.stop:
 			return
-		case <-tick.C:
+		case <-s.fsm.grown:
 		}
-		if s.fsm.bytes.Load() < max(snapshotBytes, s.fsm.size.Load()) || s.ill.Load() != nil {
+		if s.fsm.bytes.Load() < s.fsm.enough() {
+			continue // raft was quicker
+		}
+		err := s.snapshot()
+		if err == nil || s.closing.Load() {
 			continue
 		}
-		if err := s.snapshot(); err != nil && !s.closing.Load() {
-			s.log.Warn("no snapshot could be taken: the log grows", "error", err)
+		s.log.Warn("no snapshot could be taken, and the log grows", "error", err, "retry", snapshotRetry)
+		select {
+		case <-s.stop:
+		case <-time.After(snapshotRetry):
 		}
 	}
 }

@@ -117,7 +117,7 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 		p.clock = newLogClock()
 	}
 	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, queue: newQueue(), stop: make(chan struct{})}
-	s.fsm = &fsm{m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, stop: s.stop}
+	s.fsm = &fsm{m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, grown: make(chan struct{}, 1), stop: s.stop}
 	defer func() {
 		if err != nil {
 			s.closeFiles()
