@@ -9,6 +9,9 @@ import (
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
+// comesLater goes with every mention of reconfigure until it is there (later.go).
+const comesLater = " (in a later version)"
+
 // alreadyConfigured reports whether the stripes are the cluster called name with
 // this licence already. It fails when they, or some of them, are another one.
 func alreadyConfigured(name, licenseSHA256 string, stripes []*stripe) (bool, error) {
@@ -23,13 +26,13 @@ func alreadyConfigured(name, licenseSHA256 string, stripes []*stripe) (bool, err
 				continue
 			case c.Name != name:
 				return false, fail(codeConfigured, "server %s belongs to the cluster %q already", a.host, c.Name).
-					hint("to change that cluster use cluster-tool reconfigure -n %q; a new cluster needs servers with empty data directories", c.Name)
+					hint("to change that cluster is for cluster-tool reconfigure -n %q%s; a new cluster needs servers with empty data directories", c.Name, comesLater)
 			case a.status.License == nil || a.status.License.SHA256 != licenseSHA256:
 				return false, fail(codeConfigured, "the cluster %q is configured already, with another licence%s", name, installedLicense(a.status.License)).
-					hint("to install this licence use cluster-tool reconfigure -n %q -l LICENSE -s %s", name, a.host)
+					hint("to install another licence is for cluster-tool reconfigure -n %q -l LICENSE -s %s%s", name, a.host, comesLater)
 			case len(c.Stripes) != len(stripes):
 				return false, fail(codeConfigured, "the cluster %q is configured already, with %d stripes and not %d", name, len(c.Stripes), len(stripes)).
-					hint("cluster-tool status -n %q -s %s shows it; to change it use cluster-tool reconfigure", name, a.host)
+					hint("cluster-tool status -n %q -s %s shows it; to change it is for cluster-tool reconfigure%s", name, a.host, comesLater)
 			}
 			member = true
 		}

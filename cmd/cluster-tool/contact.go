@@ -176,7 +176,20 @@ func (t *tool) probeAll(ctx context.Context, hosts []string, password string) []
 // lasting reports whether waiting cannot mend err: a wrong password stays wrong.
 func lasting(err error) bool {
 	var we *wire.Error
-	return errors.As(err, &we) && !we.Word.Retryable()
+	return errors.As(lastCause(err), &we) && !we.Word.Retryable()
+}
+
+// lastCause is what a server said, or what happened on the way to it, without
+// the client's own words, which name the server again.
+func lastCause(err error) error {
+	var ue *client.UnavailableError
+	if !errors.As(err, &ue) {
+		return err
+	}
+	if n := len(ue.Servers); n > 0 {
+		return ue.Servers[n-1].Err
+	}
+	return ue.Cause
 }
 
 // reason says in a few words why a server did not answer.
@@ -184,6 +197,7 @@ func reason(err error) string {
 	var dns *net.DNSError
 	var we *wire.Error
 	var te interface{ Timeout() bool }
+	err = lastCause(err)
 	switch {
 	case err == nil:
 		return ""

@@ -113,7 +113,7 @@ func wireHint(w wire.Word) string {
 	case wire.ErrNoAuth, wire.ErrWrongPass:
 		return "set TC_PASSWORD_FILE or TC_PASSWORD to the servers' shared secret"
 	case wire.ErrConfigured:
-		return "to change a configured cluster use cluster-tool reconfigure"
+		return "to change a configured cluster is for cluster-tool reconfigure" + comesLater
 	case wire.ErrUnconfigured:
 		return "configure the cluster first: cluster-tool configure -n NAME -l LICENSE -s HOST"
 	case wire.ErrUnsure:

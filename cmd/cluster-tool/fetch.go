@@ -320,6 +320,11 @@ func (f *fetcher) read(ctx context.Context, at *url.URL, resp *http.Response) ([
 		return nil, tooLarge(at)
 	}
 	doc, err := readAtMost(resp.Body)
+	if err == nil {
+		// A server may end its answer in good order because we are hanging up, and
+		// net/http may still hand that out: past the limit it does not count.
+		err = ctx.Err()
+	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		return nil, tooLarge(at)

@@ -448,7 +448,7 @@ func serveWith(t *testing.T, cert tls.Certificate) *httptest.Server {
 	return srv
 }
 
-func certificateFile(t *testing.T, der []byte) string {
+func certificateFile(t testing.TB, der []byte) string {
 	return pemFile(t, "CERTIFICATE", der)
 }
 
@@ -460,7 +460,7 @@ func keyFile(t *testing.T, cert tls.Certificate) string {
 	return pemFile(t, "PRIVATE KEY", der)
 }
 
-func pemFile(t *testing.T, kind string, der []byte) string {
+func pemFile(t testing.TB, kind string, der []byte) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "x.pem")
 	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {

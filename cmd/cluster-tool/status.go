@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
+	"github.com/terracotta-go/terracotta/license"
 )
 
 type statusOptions struct {
@@ -80,7 +83,9 @@ func outputForm(s string) (string, error) {
 type serverRow struct {
 	Status     string `json:"status"`
 	Member     string `json:"member-of-cluster"`
-	Additional string `json:"additional-information"`
+	Additional string `json:"additional-information"` // notes and warnings
+
+	notes []string // without the server's warnings
 }
 
 // serverStatus shows each named server for itself.
@@ -107,9 +112,9 @@ func (t *tool) serverStatus(ctx context.Context, o statusOptions) error {
 	} else {
 		table := [][]string{{"Host-Port", "Status", "Member of Cluster", "Additional Information"}}
 		for i, r := range rows {
-			table = append(table, []string{answers[i].host, r.Status, r.Member, r.Additional})
+			table = append(table, []string{answers[i].host, r.Status, r.Member, orDash(r.notes)})
 		}
-		err = writeTable(t.stdout, table)
+		err = errors.Join(writeTable(t.stdout, table), writeWarnings(t.stdout, answers))
 	}
 	if err != nil {
 		return err
@@ -132,29 +137,47 @@ func missing(asked int, failed []answer) error {
 	return fail(codePartial, "%d of %d servers do not answer: %s", len(failed), asked, strings.Join(list, ", "))
 }
 
+// describe puts an answer into words.
 func describe(a answer) serverRow {
 	if a.err != nil {
 		state := wire.StateUnreachable
 		if lasting(a.err) { // it is there, but does not tell us
 			state = wire.StateUnknown
 		}
-		return serverRow{state, "-", reason(a.err)}
+		why := []string{reason(a.err)}
+		return serverRow{state, "-", orDash(why), why}
 	}
 	row := serverRow{Status: a.status.State, Member: "-"}
-	var notes []string
 	if c := a.status.Cluster; c != nil {
 		row.Member = c.Name
 	} else {
-		notes = append(notes, "not configured")
+		row.notes = append(row.notes, "not configured")
 	}
-	if l := a.status.License; l != nil && l.State != "valid" {
-		notes = append(notes, "licence "+l.State+", expires "+l.Expires)
+	if l := a.status.License; l != nil && l.State != string(license.Valid) {
+		row.notes = append(row.notes, "licence "+l.State+", expires "+l.Expires)
 	}
-	row.Additional = strings.Join(append(notes, a.status.Warnings...), "; ")
-	if row.Additional == "" {
-		row.Additional = "-"
-	}
+	row.Additional = orDash(slices.Concat(row.notes, a.status.Warnings))
 	return row
+}
+
+func orDash(list []string) string {
+	if len(list) == 0 {
+		return "-"
+	}
+	return strings.Join(list, "; ")
+}
+
+// writeWarnings writes below a table what servers warn of: in a cell it would
+// make every line too long.
+func writeWarnings(w io.Writer, answers []answer) error {
+	for _, a := range answers {
+		for _, text := range a.status.Warnings {
+			if _, err := fmt.Fprintf(w, "%s warns: %s\n", a.host, printable(text)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // clusterSummary is the head of the form with -n.
@@ -188,7 +211,7 @@ func (t *tool) clusterStatus(ctx context.Context, o statusOptions) error {
 	if o.output == "json" {
 		err = writeJSON(t.stdout, clusterDocument(cluster, stripes))
 	} else {
-		err = writeCluster(t.stdout, cluster, stripes)
+		err = errors.Join(writeCluster(t.stdout, cluster, stripes), writeWarnings(t.stdout, members))
 	}
 	if err != nil {
 		return err

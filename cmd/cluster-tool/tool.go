@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/terracotta-go/terracotta/config"
 )
@@ -148,6 +149,20 @@ func flagError(cmd *cobra.Command, err error) error {
 		}
 	}
 	return e
+}
+
+// commandLine gives a fault in the options before the command, which cobra hands
+// out as it is, the form of one after it.
+func commandLine(root *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	var value *pflag.InvalidValueError
+	var syntax *pflag.InvalidSyntaxError
+	var told *toolError
+	if !errors.As(err, &told) && (errors.As(err, &unknown) || errors.As(err, &missing) || errors.As(err, &value) || errors.As(err, &syntax)) {
+		return flagError(root, err)
+	}
+	return err
 }
 
 // required refuses an empty option value.
