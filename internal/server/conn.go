@@ -214,10 +214,10 @@ func (c *conn) execute(args [][]byte) {
 	case cmd.cluster && !c.srv.isConfigured():
 		c.refuse(wire.ErrUnconfigured, c.srv.unconfiguredText())
 	default:
+		c.note(cmd)
 		cmd.run(c, args[1:])
 	}
 	c.served = true
-	c.note(cmd)
 }
 
 const needAuth = "this server wants a password: AUTH or HELLO 3 AUTH default PASSWORD first"

@@ -49,6 +49,7 @@ type options struct {
 	lease        time.Duration
 	window       time.Duration
 	logger       *slog.Logger
+	now          func() time.Time
 }
 
 // Option changes what Start starts.
@@ -76,6 +77,10 @@ func Lease(d time.Duration) Option { return func(o *options) { o.lease = d } }
 
 // ReconnectWindow sets how long an absent node is waited for; default that of package wire.
 func ReconnectWindow(d time.Duration) Option { return func(o *options) { o.window = d } }
+
+// Clock replaces the wall clock that licences are judged by. It may be called
+// from any goroutine.
+func Clock(now func() time.Time) Option { return func(o *options) { o.now = now } }
 
 // Logger replaces the logger, which otherwise writes to the test's log.
 func Logger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
@@ -181,7 +186,7 @@ func (c *Cluster) Start() {
 	c.stopped = stopped
 	c.srv = server.New(server.Config{
 		Self: self, Running: c.Running(), Durability: string(durability), Version: Version, Password: c.o.password,
-		Keys: c.keys, Limits: c.o.limits, Stop: func() { close(stopped) }, Logger: c.log,
+		Keys: c.keys, Limits: c.o.limits, Stop: func() { close(stopped) }, Now: c.o.now, Logger: c.log,
 	}, c.own, c.stripe, st)
 	served := make(chan struct{})
 	c.served = served
@@ -300,11 +305,25 @@ func (c *Cluster) stop(ctx context.Context) {
 	}
 }
 
-// Restart stops the server in order and starts it again.
-func (c *Cluster) Restart() {
+// Restart stops the server in order and starts it again, with changes to what
+// it was started with.
+func (c *Cluster) Restart(changes ...Option) {
 	c.t.Helper()
 	c.Stop()
+	for _, o := range changes {
+		o(&c.o)
+	}
 	c.Start()
+}
+
+// DistrustLicense takes the licence's key out of the trusted ones, from the
+// next Start on.
+func (c *Cluster) DistrustLicense() {
+	c.t.Helper()
+	c.check(os.Remove(filepath.Join(c.TrustedKeys(), keyID+".pem")))
+	var err error
+	c.keys, err = license.ReadKeys(os.DirFS(c.TrustedKeys()))
+	c.check(err)
 }
 
 func (c *Cluster) check(err error) {
