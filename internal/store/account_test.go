@@ -53,6 +53,18 @@ func TestWriteThatDoesNotFitChangesNothing(t *testing.T) {
 	}
 }
 
+func TestLastByteFits(t *testing.T) {
+	r := newRig(t, 16<<10)
+	r.ok(r.create(nodeA, "s", "", 0, 0, "a", ""))
+	room := int(r.Offheap()[0].Size - r.used())
+	r.refused(wire.ErrOutOfOffheap, r.set(nodeA, "s", r.ticket("s"), "a", strings.Repeat("x", room+1)))
+	r.ok(r.set(nodeA, "s", r.ticket("s"), "a", strings.Repeat("x", room)))
+	if o := r.Offheap()[0]; o.Used != o.Size {
+		t.Fatalf("%d of %d bytes are used", o.Used, o.Size)
+	}
+	r.ok(r.set(nodeA, "s", r.ticket("s"), "a", strings.Repeat("y", room))) // as much again is no more
+}
+
 func TestFormulaIsAsDocumented(t *testing.T) {
 	r := newRig(t, 1<<20)
 	at := r.used()

@@ -102,6 +102,24 @@ func TestFoldedRemovalsStayRemoved(t *testing.T) {
 	r.shows("s", "keep=2 n00=fresh")
 }
 
+func TestFloorTellsGrantsApart(t *testing.T) {
+	r := newRig(t, 1<<20)
+	r.ok(r.create(nodeA, "s", "", 0, 0))
+	first, second := r.ticket("s"), r.ticket("s")
+	names := func(letter string) (list []string) {
+		for i := range maxStubs {
+			list = append(list, fmt.Sprintf("%s%02d", letter, i))
+		}
+		return list
+	}
+	r.dropped(r.remove(nodeA, "s", first, names("a")...))
+	r.dropped(r.remove(nodeB, "s", second, names("b")...))
+	r.dropped(r.remove(nodeB, "s", second, names("c")...)) // now a and b are folded
+	r.dropped(r.set(nodeB, "s", second, "a00", "late"), "a00")
+	r.dropped(r.set(nodeB, "s", second, "b00", "late"), "b00") // as strict as a00: the price of folding
+	r.dropped(r.set(nodeB, "s", second, "c00", "again"))
+}
+
 // Folding may drop a change that need not have been, and only where more names
 // than maxStubs were removed; it never lets one in.
 func TestLawFoldingIsOnlyStricter(t *testing.T) {
@@ -116,7 +134,7 @@ func TestLawFoldingIsOnlyStricter(t *testing.T) {
 		version := uint64(1)
 		for i := rapid.IntRange(1, 60).Draw(t, "steps"); i > 0; i-- {
 			version++
-			tok := wire.Token{Counter: rapid.Uint64Range(1, 3).Draw(t, "grant"), Index: version - rapid.Uint64Range(1, min(version, 12)).Draw(t, "behind")}
+			tok := wire.Token{Counter: rapid.Uint64Range(1, 2).Draw(t, "grant"), Index: version - rapid.Uint64Range(1, min(version, 30)).Draw(t, "behind")}
 			seq := rapid.Uint64Range(version, version+2).Draw(t, "seq")
 			var set []wire.Attribute
 			var remove [][]byte

@@ -122,6 +122,12 @@ func TestDueIsBoundedAndFindsAllInTheEnd(t *testing.T) {
 	}
 	r.ok(r.apply(AppendTouch(nil, shop, list)))
 	r.now += ms(30 * time.Second)
+	r.due(false)
+	for i := range r.st.Load().sortedDatasets()[0].segments {
+		if g := &r.st.Load().sortedDatasets()[0].segments[i]; len(g.due.s) > lookAhead && g.due.first().at > r.now {
+			t.Fatalf("one look went through all %d sessions of a segment", len(g.due.s))
+		}
+	}
 	for range sessions/lookAhead + 2 {
 		if n := r.due(false); n != 0 {
 			t.Fatalf("%d accessed sessions are due", n)

@@ -74,15 +74,14 @@ func (f floor) admits(token wire.Token, seq uint64) bool {
 	return f.others <= token.Index && f.stamp.admits(token, seq)
 }
 
+// fold returns the floor with s folded in, which is no older than what was folded before.
 func (f floor) fold(s stamp) floor {
-	switch {
-	case s.by == f.by:
-		f.version, f.seq = max(f.version, s.version), max(f.seq, s.seq)
-	case s.version > f.version:
-		f.others, f.stamp = max(f.others, f.version), s
-	default:
-		f.others = max(f.others, s.version)
+	if s.by == f.by {
+		s.seq = max(s.seq, f.seq)
+	} else {
+		f.others = f.version
 	}
+	f.stamp = s
 	return f
 }
 

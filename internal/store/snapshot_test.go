@@ -62,6 +62,21 @@ const (
 	goldenSnapshot = "eaee58aef694dbc6c18255168498d2b9d73769c301d14e314d9c30b00b98795d"
 )
 
+func TestVarietySurvivesARestore(t *testing.T) {
+	r := variety(t)
+	good := r.snapshot()
+	again := New()
+	if err := again.Restore(bytes.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(snapshotOf(t, again), good) {
+		t.Fatal("the restored store makes another snapshot")
+	}
+	if again.st.Load().sortedDatasets()[0].segment([]byte("bob-1")).records["bob-1"].floor.version == 0 {
+		t.Fatal("the variety has no floor")
+	}
+}
+
 func TestEmptyStoreSnapshots(t *testing.T) {
 	s, again := New(), New()
 	if err := again.Restore(bytes.NewReader(snapshotOf(t, s))); err != nil {
