@@ -97,7 +97,11 @@ func (k *call) measure(maxValue int) error {
 	k.size = 16
 	for i, a := range k.args {
 		if len(a) > maxValue {
-			return &wire.Error{Word: wire.ErrTooBig, Text: fmt.Sprintf("argument %d of %s has %d bytes; at most %d are allowed", i, k.args[0], len(a), maxValue)}
+			what := fmt.Sprintf("argument %d of %s", i, k.args[0])
+			if k.kind == change { // nothing else of it is this large: its name stands before it
+				what = fmt.Sprintf("the value of attribute %q", k.args[i-1][:min(len(k.args[i-1]), 64)])
+			}
+			return &wire.Error{Word: wire.ErrTooBig, Text: fmt.Sprintf("%s has %d bytes; at most %d are allowed", what, len(a), maxValue)}
 		}
 		k.size += len(a) + 16
 	}
@@ -119,6 +123,9 @@ func (c *Client) call(ctx context.Context, k *call) ([][]byte, error) {
 
 // await sends k until it has a final answer or ctx ends.
 func (c *Client) await(ctx context.Context, k *call) (resp.Reply, error) {
+	if ctx.Err() != nil { // nothing is sent that nobody waits for
+		return resp.Reply{}, &UnavailableError{Command: string(k.args[0]), Cause: context.Cause(ctx)}
+	}
 	c.mu.Lock()
 	if err := k.measure(c.maxValue); err != nil {
 		c.mu.Unlock()
@@ -252,7 +259,7 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 		c.resting = slices.DeleteFunc(c.resting, func(r *call) bool { return r == k })
 		c.ackLocked(k)
 	case queued:
-		e.Servers = c.attempts
+		e.Servers = c.attemptsLocked()
 		c.backlog = slices.DeleteFunc(c.backlog, func(r *call) bool { return r == k })
 		c.ackLocked(k)
 	}
@@ -262,6 +269,18 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 	k.args = nil
 	k.state.Store(abandoned)
 	return e
+}
+
+// attemptsLocked tells why there is no connection.
+func (c *Client) attemptsLocked() []Attempt {
+	if len(c.attempts) > 0 {
+		return c.attempts
+	}
+	list := make([]Attempt, len(c.o.Hosts)) // the first round is not over
+	for i, h := range c.o.Hosts {
+		list[i] = Attempt{h, errConnecting}
+	}
+	return list
 }
 
 // ackLocked settles that k is over: its number, and the room that it took.

@@ -102,7 +102,8 @@ func New(o Options) (*Client, error) {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
-	c := &Client{o: o, log: o.Logger, maxValue: wire.DefaultMaxValue, opened: make(map[string]wire.Open)}
+	c := &Client{o: o, log: o.Logger, maxValue: wire.DefaultMaxValue,
+		room: room{maxBytes: maxBytes}, opened: make(map[string]wire.Open)}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.newNodeLocked()
 	c.wg.Go(c.run)

@@ -236,3 +236,45 @@ func TestStopTheServer(t *testing.T) {
 		t.Error("the server was not asked")
 	}
 }
+
+// BenchmarkSessions is what a request costs at a real server in memory.
+func BenchmarkSessions(b *testing.B) {
+	c := testcluster.Start(b, testcluster.Logger(quiet))
+	cl := node(b, c)
+	open(b, cl)
+	for _, n := range []int{1, 16, 64} {
+		for i := range n {
+			create(b, cl, fmt.Sprintf("k%d-%d", n, i))
+		}
+		for _, write := range []bool{false, true} {
+			b.Run(fmt.Sprintf("callers=%d/commit=%v", n, write), func(b *testing.B) {
+				b.ReportAllocs()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var wg sync.WaitGroup
+				for i := range n {
+					wg.Go(func() {
+						key := fmt.Sprintf("k%d-%d", n, i)
+						value := make([]byte, 1024)
+						s, err := cl.Load(context.Background(), load(key))
+						for err == nil && left.Add(-1) >= 0 {
+							if write {
+								_, err = cl.Commit(context.Background(), &wire.Commit{
+									Write: wire.Write{Dataset: dataset, Key: []byte(key), Token: s.Token}, Idle: wire.KeepIdle,
+									Set: []wire.Attribute{{Name: []byte("a"), Value: value}},
+								})
+							} else {
+								_, err = cl.Load(context.Background(), load(key))
+							}
+						}
+						if err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+			})
+		}
+	}
+}

@@ -223,6 +223,10 @@ func (c *Client) dial(ctx context.Context, host string) (*conn, error) {
 	defer cancel()
 	nc, err := c.o.Dial(ctx, "tcp", host)
 	if err != nil {
+		var op *net.OpError // its text repeats the address, which Attempt names already
+		if errors.As(err, &op) && op.Addr != nil && op.Addr.String() == host {
+			err = op.Err
+		}
 		return nil, err
 	}
 	cn := newConn(host, nc)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/terracotta-go/terracotta/internal/resp"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -16,6 +17,9 @@ var ErrClosed = errors.New("client is closed")
 
 // errNoAnswer stands where a server took a command and had not answered it yet.
 var errNoAnswer = errors.New("no answer yet")
+
+// errConnecting stands where a server has not been reached yet.
+var errConnecting = errors.New("no connection yet")
 
 // errNewNode ends a change whose number went with the node id that it belonged to.
 var errNewNode = errors.New("the cluster gave this node up before it answered")
@@ -33,7 +37,7 @@ type Attempt struct {
 // each server tried, Cause, and ErrUnsure where Unsure is set.
 type UnavailableError struct {
 	Command string    // such as TC.LOAD
-	Servers []Attempt // what was tried last, empty where nothing could be tried yet
+	Servers []Attempt // what was tried last, empty where the command was not sent at all
 	Cause   error     // the context's error, or nil where no server will ever do, as with a wrong password
 	Unsure  bool      // the command was sent; it may or may not have been carried out
 }
@@ -47,7 +51,7 @@ func (e *UnavailableError) Error() string {
 		b.WriteString(a.Server + ": " + a.Err.Error())
 	}
 	if len(e.Servers) == 0 {
-		b.WriteString(": no server has been tried yet")
+		b.WriteString(": not sent")
 	}
 	if e.Cause != nil {
 		b.WriteString(" (" + e.Cause.Error() + ")")
@@ -61,9 +65,15 @@ func (e *UnavailableError) Error() string {
 	return b.String()
 }
 
+const notOurs = "is that the port of a Terracotta server? Its default is 9410"
+
 // hint says what a person can do, where the servers' own texts do not.
 func (e *UnavailableError) hint() string {
 	for _, a := range e.Servers {
+		var p *resp.ProtocolError
+		if errors.As(a.Err, &p) {
+			return notOurs
+		}
 		var w *wire.Error
 		if !errors.As(a.Err, &w) {
 			continue
@@ -75,6 +85,8 @@ func (e *UnavailableError) hint() string {
 			}
 		case wire.ErrNoAuth, wire.ErrWrongPass:
 			return "give this program the password that the servers have in TC_PASSWORD_FILE"
+		case wire.ErrGeneric:
+			return notOurs
 		}
 	}
 	return ""

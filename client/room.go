@@ -20,6 +20,7 @@ var errNoRoom = errors.New("too many calls are waiting for answers already")
 // Client.mu.
 type room struct {
 	calls, bytes int
+	maxBytes     int
 	waiters      []*waiter // in order of coming
 }
 
@@ -42,7 +43,7 @@ func (r *room) takeLocked(size int, windowFull bool) bool {
 }
 
 func (r *room) fits(size int) bool {
-	return r.calls < maxCalls && (r.bytes+size <= maxBytes || r.calls == 0)
+	return r.calls < maxCalls && (r.bytes+size <= r.maxBytes || r.calls == 0)
 }
 
 // giveLocked gives room back and lets in who waited.
@@ -99,7 +100,7 @@ func (c *Client) waitForRoom(ctx context.Context, k *call) error {
 	} else if w.err == nil {
 		c.room.giveLocked(w.size, c.seqs.full())
 	}
-	e := &UnavailableError{Command: string(k.args[0]), Cause: context.Cause(ctx), Servers: c.attempts}
+	e := &UnavailableError{Command: string(k.args[0]), Cause: context.Cause(ctx), Servers: c.attemptsLocked()}
 	if c.cn != nil {
 		e.Servers = []Attempt{{c.cn.host, errNoRoom}}
 	}

@@ -33,7 +33,29 @@ func (r *Reader) ReadReply() (Reply, error) {
 // budget is what one reply may still take.
 type budget struct {
 	elems, bytes int
-	begun        bool // a byte of the reply has been read
+	begun        bool   // a byte of the reply has been read
+	small        []byte // memory that small strings of one reply share
+}
+
+// Small strings within a reply come from one piece of memory: an answer of a
+// dozen numbers then costs one allocation, and whoever keeps one of them holds on to
+// sharedBytes at most.
+const (
+	smallBytes  = 48
+	sharedBytes = 256
+)
+
+// memory returns room for n bytes of a value at depth.
+func (b *budget) memory(n, depth int) []byte {
+	if depth == 0 || n > smallBytes {
+		return make([]byte, n)
+	}
+	if len(b.small) < n {
+		b.small = make([]byte, sharedBytes)
+	}
+	s := b.small[:n:n]
+	b.small = b.small[n:]
+	return s
 }
 
 func (b *budget) take(elems, bytes int) error {
@@ -77,7 +99,7 @@ func (r *Reader) reply(b *budget, depth int) (Reply, error) {
 			}
 			return Reply{Type: '_'}, nil
 		case '$', '!', '=':
-			return r.replyBulk(b, kind, text)
+			return r.replyBulk(b, depth, kind, text)
 		case '*', '~', '>', '%':
 			return r.replyElems(b, depth, kind, text)
 		case '|':
@@ -111,7 +133,7 @@ func (r *Reader) replyLine(b *budget) ([]byte, error) {
 	}
 }
 
-func (r *Reader) replyBulk(b *budget, kind byte, text []byte) (Reply, error) {
+func (r *Reader) replyBulk(b *budget, depth int, kind byte, text []byte) (Reply, error) {
 	n, err := length(text, r.limits.MaxBulk, "length of a string")
 	if err != nil {
 		return Reply{}, err
@@ -122,7 +144,7 @@ func (r *Reader) replyBulk(b *budget, kind byte, text []byte) (Reply, error) {
 	if err := b.take(0, n); err != nil {
 		return Reply{}, err
 	}
-	s, err := r.body(n)
+	s, err := r.body(b, depth, n)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -139,14 +161,19 @@ func (r *Reader) replyBulk(b *budget, kind byte, text []byte) (Reply, error) {
 }
 
 // body reads n bytes into memory of their own, which grows with what arrives.
-func (r *Reader) body(n int) ([]byte, error) {
+func (r *Reader) body(b *budget, depth, n int) ([]byte, error) {
 	for n < usualBuffer/2 && r.end-r.start < n { // the same read brings what follows
 		if err := r.fill(); err != nil {
 			return nil, err
 		}
 	}
 	have := min(n, r.end-r.start)
-	s := make([]byte, have, min(n, max(have, usualBuffer)))
+	var s []byte
+	if have == n {
+		s = b.memory(n, depth)
+	} else {
+		s = make([]byte, have, min(n, max(have, usualBuffer)))
+	}
 	copy(s, r.buf[r.start:])
 	r.start += have
 	for len(s) < n {
@@ -160,7 +187,7 @@ func (r *Reader) body(n int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return s, nil
+	return s[:n:n], nil
 }
 
 func (r *Reader) replyElems(b *budget, depth int, kind byte, text []byte) (Reply, error) {
