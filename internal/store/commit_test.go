@@ -112,6 +112,9 @@ func TestFloorTellsGrantsApart(t *testing.T) {
 		}
 		return list
 	}
+	for _, name := range names("c") {
+		r.dropped(r.set(nodeB, "s", second, name, "x"))
+	}
 	r.dropped(r.remove(nodeA, "s", first, names("a")...))
 	r.dropped(r.remove(nodeB, "s", second, names("b")...))
 	r.dropped(r.remove(nodeB, "s", second, names("c")...)) // now a and b are folded
