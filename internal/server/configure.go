@@ -67,6 +67,11 @@ func (s *Server) Configure(ctx context.Context, r *wire.ConfigureRequest) (wire.
 	if err != nil {
 		return wire.ConfigureAnswer{}, &wire.Error{Word: wire.ErrLicense, Text: reason(err)}
 	}
+	if s.stripe.Status().Formed { // what the log holds must be known before it is asked
+		if err := s.stripe.Form(ctx); err != nil {
+			return wire.ConfigureAnswer{}, err
+		}
+	}
 	if have := s.store.Cluster(); have != nil {
 		return s.configuredAlready(have, r)
 	}
@@ -74,7 +79,7 @@ func (s *Server) Configure(ctx context.Context, r *wire.ConfigureRequest) (wire.
 		return wire.ConfigureAnswer{}, &wire.Error{Word: wire.ErrLicense, Text: reason(err)}
 	}
 	if err := s.stripe.Form(ctx); err != nil {
-		return wire.ConfigureAnswer{}, fmt.Errorf("form the stripe: %w", err)
+		return wire.ConfigureAnswer{}, err
 	}
 	// What runs is what was asked for; its own spelling of paths and hosts counts.
 	cluster := r.Cluster
@@ -85,9 +90,7 @@ func (s *Server) Configure(ctx context.Context, r *wire.ConfigureRequest) (wire.
 		return wire.ConfigureAnswer{}, err
 	}
 	s.log.Info("configured", "cluster", cluster.Name, "licence-serial", l.SerialNumber, "licence-key", l.KeyID, "expires", l.Expires())
-	for _, w := range s.licenceWarnings(&cluster) {
-		s.log.Warn(w)
-	}
+	s.logLicence(&cluster)
 	return wire.ConfigureAnswer{Configured: true, License: "installed"}, nil
 }
 

@@ -212,7 +212,7 @@ func (c *conn) execute(args [][]byte) {
 	case cmd.cluster && c.srv.stopping.Load():
 		c.refuse(wire.ErrStopping, "this server is shutting down")
 	case cmd.cluster && !c.srv.isConfigured():
-		c.refuse(wire.ErrUnconfigured, c.srv.unconfiguredText())
+		c.fail(c.srv.notServing())
 	default:
 		c.note(cmd)
 		cmd.run(c, args[1:])

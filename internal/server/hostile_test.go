@@ -33,7 +33,9 @@ func (l *logBook) contains(s string) bool {
 	return strings.Contains(l.b.String(), s)
 }
 
-func (l *logBook) option() testcluster.Option { return testcluster.Logger(slog.New(slog.NewTextHandler(l, nil))) }
+func (l *logBook) option() testcluster.Option {
+	return testcluster.Logger(slog.New(slog.NewTextHandler(l, nil)))
+}
 
 func TestBrowserRequestsCloseTheConnection(t *testing.T) {
 	for name, request := range map[string]string{

@@ -94,15 +94,27 @@ func (s *Server) watchLicence() {
 	}
 	ticker := time.NewTicker(licenceInterval)
 	defer ticker.Stop()
+	changes := s.stripe.Changes()
+	known := false // the cluster was there when last looked: its log is read after the start
 	for {
-		for _, w := range s.licenceWarnings(s.store.Cluster()) {
-			s.log.Warn(w)
+		cluster := s.store.Cluster()
+		if cluster != nil && !known {
+			known = true
+			s.logLicence(cluster)
 		}
 		select {
+		case <-changes:
 		case <-ticker.C:
+			s.logLicence(s.store.Cluster())
 		case <-s.ctx.Done():
 			return
 		}
+	}
+}
+
+func (s *Server) logLicence(c *wire.Cluster) {
+	for _, w := range s.licenceWarnings(c) {
+		s.log.Warn(w)
 	}
 }
 

@@ -318,7 +318,11 @@ func (s *Server) isConfigured() bool {
 	return true
 }
 
-func (s *Server) unconfiguredText() string {
+// notServing says why there is no cluster to ask.
+func (s *Server) notServing() error {
+	if st := s.stripe.Status(); st.Formed && st.State != wire.StateActive {
+		return &wire.Error{Word: wire.ErrNotActive, Text: "this server is " + st.State + ": it reads its log; try again"}
+	}
 	host := s.cfg.Self.Host
 	if host == "" {
 		host = "HOST"
@@ -326,5 +330,6 @@ func (s *Server) unconfiguredText() string {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	return fmt.Sprintf("this server belongs to no cluster yet; run: cluster-tool configure -n NAME -l LICENSE -s %s:%d", host, s.cfg.Self.Port)
+	return &wire.Error{Word: wire.ErrUnconfigured, Text: fmt.Sprintf(
+		"this server belongs to no cluster yet; run: cluster-tool configure -n NAME -l LICENSE -s %s:%d", host, s.cfg.Self.Port)}
 }

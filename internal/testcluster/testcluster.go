@@ -197,11 +197,9 @@ func (c *Cluster) Start() {
 		}
 	}()
 	c.running = true
+	c.waitActive() // an unformed stripe says so at once
 	if st.Cluster() == nil && !c.o.unconfigured {
 		c.Configure()
-	}
-	if st.Cluster() != nil {
-		c.waitActive()
 	}
 }
 

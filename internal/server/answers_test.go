@@ -1,0 +1,234 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/terracotta-go/terracotta/internal/ownership"
+	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/stripe"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// Law: in whatever order waiting commands are finished, the peer reads the
+// answers in the order of the commands, each once.
+func TestAnswersInAnyOrderOfCompletion(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		here, there := net.Pipe()
+		limits := Limits{}.withDefaults()
+		var a answers
+		a.init(here, &limits)
+		read := make(chan string, 1)
+		go func() {
+			b, _ := io.ReadAll(there)
+			read <- string(b)
+		}()
+		var want strings.Builder
+		waiting := make(map[string]*slot)
+		finish := func(id string) {
+			waiting[id].settle(func(dst []byte) []byte { return append(dst, id...) })
+			delete(waiting, id)
+		}
+		for i, n := 0, rapid.IntRange(0, 200).Draw(t, "commands"); i < n; i++ {
+			id := fmt.Sprintf("<%d>", i)
+			want.WriteString(id)
+			switch rapid.IntRange(0, 3).Draw(t, "kind") {
+			case 0, 1:
+				waiting[id] = a.wait()
+			case 2:
+				a.inline = append(a.inline, id...)
+			default:
+				a.inline = append(a.inline, id...)
+				a.flush()
+			}
+			for len(waiting) > 0 && rapid.Bool().Draw(t, "finish one") {
+				finish(anyKey(t, waiting))
+			}
+		}
+		for len(waiting) > 0 {
+			finish(anyKey(t, waiting))
+		}
+		a.drain(5 * time.Second)
+		if got := <-read; got != want.String() {
+			t.Fatalf("the peer read %q, want %q", got, want.String())
+		}
+		if a.held != 0 {
+			t.Fatalf("%d bytes are still accounted for", a.held)
+		}
+	})
+}
+
+func anyKey(t *rapid.T, m map[string]*slot) string {
+	keys := make([]string, 0, len(m))
+	for i := 0; len(keys) < len(m); i++ {
+		if k := fmt.Sprintf("<%d>", i); m[k] != nil {
+			keys = append(keys, k)
+		}
+	}
+	return rapid.SampledFrom(keys).Draw(t, "which")
+}
+
+// withTestCommand adds TEST.WAIT, which waits until the test finishes it.
+func withTestCommand(t *testing.T) <-chan *slot {
+	places := make(chan *slot, 10_000)
+	byName["TEST.WAIT"] = &command{name: "TEST.WAIT", arity: 1, run: func(c *conn, _ [][]byte) { places <- c.wait() }}
+	t.Cleanup(func() { delete(byName, "TEST.WAIT") })
+	return places
+}
+
+func startServer(t *testing.T, limits Limits) net.Conn {
+	t.Helper()
+	st := store.New()
+	sp, err := stripe.Open(stripe.Config{Durability: stripe.MemoryOnly, ServerName: "tc1"}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := ownership.New(ownership.Config{ServerName: "tc1"}, sp, st)
+	s := New(Config{Self: wire.ServerConfig{Name: "tc1"}, Limits: limits}, own, sp, st)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.Shutdown(ctx)
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		own.Close()
+		sp.Close()
+	})
+	nc, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	return nc
+}
+
+func simple(s string) func([]byte) []byte {
+	return func(dst []byte) []byte { return resp.AppendSimple(dst, s) }
+}
+
+func wantLine(t *testing.T, r *bufio.Reader, want string) {
+	t.Helper()
+	got, err := r.ReadString('\n')
+	if err != nil || strings.TrimSuffix(got, "\r\n") != want {
+		t.Fatalf("read %q, %v; want %q", got, err, want)
+	}
+}
+
+// A waiting command keeps its place and holds up nobody: later ones are read
+// and executed, answers before it leave at once.
+func TestAWaitingCommandHoldsUpNobody(t *testing.T) {
+	places := withTestCommand(t)
+	nc := startServer(t, Limits{})
+	r := bufio.NewReader(nc)
+	fmt.Fprintf(nc, "PING\r\nTEST.WAIT\r\nPING\r\nTEST.WAIT\r\n")
+	wantLine(t, r, "+PONG")
+	first, second := <-places, <-places // the second was executed while the first waits
+	fmt.Fprintf(nc, "TEST.WAIT\r\n")
+	third := <-places
+	second.settle(simple("second"))
+	first.settle(simple("first"))
+	wantLine(t, r, "+first")
+	wantLine(t, r, "+PONG")
+	wantLine(t, r, "+second")
+	third.settle(simple("third"))
+	wantLine(t, r, "+third")
+}
+
+// The window bounds what a connection may have waiting: the reading stops there
+// and goes on when the first one is answered.
+func TestWindow(t *testing.T) {
+	places := withTestCommand(t)
+	nc := startServer(t, Limits{Window: 8})
+	r := bufio.NewReader(nc)
+	fmt.Fprint(nc, strings.Repeat("TEST.WAIT\r\n", 9))
+	var taken []*slot
+	for range 8 {
+		taken = append(taken, <-places)
+	}
+	select {
+	case <-places:
+		t.Fatal("the ninth was executed beside eight")
+	case <-time.After(50 * time.Millisecond): // not a wait for something: that nothing happens is the test
+	}
+	taken[0].settle(simple("0"))
+	wantLine(t, r, "+0")
+	taken = append(taken[1:], <-places)
+	for i := len(taken) - 1; i >= 0; i-- {
+		taken[i].settle(simple("x"))
+	}
+	for range 8 {
+		wantLine(t, r, "+x")
+	}
+}
+
+// Whoever goes away leaves no waiting command behind that could not be finished.
+func TestFinishAfterThePeerIsGone(t *testing.T) {
+	places := withTestCommand(t)
+	nc := startServer(t, Limits{Drain: 10 * time.Millisecond})
+	fmt.Fprint(nc, strings.Repeat("TEST.WAIT\r\n", 3))
+	taken := []*slot{<-places, <-places, <-places}
+	nc.Close()
+	eventuallyBroken(t, taken[0].a)
+	for _, s := range taken {
+		s.finish(wire.Outcome{Version: 1}, nil)
+	}
+}
+
+func eventuallyBroken(t *testing.T, a *answers) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for !a.broken {
+		a.changed.Wait()
+	}
+}
+
+func TestUnknownCommandHints(t *testing.T) {
+	for name, want := range map[string]string{
+		"PNIG": "PING", "tc.lod": "TC.LOAD", "STATUS": "TC.STATUS", "HELO": "HELLO", "xyzzyxyzzy": "TC.HELP lists", "GET": "TC.HELP lists",
+	} {
+		if got := unknownCommand([]byte(name)); !strings.Contains(got, want) {
+			t.Errorf("%s: %q does not hint at %q", name, got, want)
+		}
+	}
+	if got := unknownCommand([]byte("a\r\n\x1b[0m")); strings.ContainsAny(got, "\r\n\x1b") {
+		t.Errorf("control characters are echoed: %q", got)
+	}
+}
+
+// A steady stream of waiting commands needs no memory of its own.
+func TestWaitingCommandsAllocateNothing(t *testing.T) {
+	here, there := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, there) }()
+	limits := Limits{}.withDefaults()
+	var a answers
+	a.init(here, &limits)
+	defer a.drain(time.Second)
+	o := wire.Outcome{Version: 7}
+	n := testing.AllocsPerRun(1000, func() {
+		s := a.wait()
+		a.inline = append(a.inline, "+OK\r\n"...)
+		s.finish(o, nil)
+		a.flush()
+	})
+	if n > 6 { // the outcome's fields and the flush's goroutine
+		t.Errorf("%v allocations per waiting command", n)
+	}
+}
