@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/client"
+	tclog "github.com/testcontainers/testcontainers-go/log"
 )
 
 const (
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 		// A local engine publishes on this machine, also where its gateway can't be reached.
 		setDefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
 	}
+	tclog.SetDefault(quiet{})
 	var err error
 	if root, err = filepath.Abs(".."); err != nil {
 		panic(err)
@@ -49,6 +51,11 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// quiet keeps testcontainers from telling each of its steps.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
 
 func setDefault(name, value string) {
 	if os.Getenv(name) == "" {
