@@ -19,9 +19,7 @@ const (
 )
 
 const (
-	sessionsProperty    = "terracotta.websessions."
-	sessionsEnvironment = "TERRACOTTA_WEBSESSIONS_"
-	sessionsExample     = `JAVA_OPTS="-Dterracotta.websessions.store.tcstore.uri=terracotta://terracotta:9410/sessions-example"`
+	sessionsExample = `JAVA_OPTS="-Dterracotta.websessions.store.tcstore.uri=terracotta://terracotta:9410/sessions-example"`
 )
 
 // CartFlags registers the flags of the cart example on fs. Beside its own there
@@ -34,8 +32,9 @@ func CartFlags(fs *pflag.FlagSet) {
 // LoadCart reads flags, environment and JAVA_OPTS of the cart example. With an
 // error, which joins all Faults, the rest of the Cart is what could be read.
 func LoadCart(fs *pflag.FlagSet, environ []string) (Cart, error) {
-	f := load(cartRows, fs, environ, sessionsProperty)
-	c := Cart{Common: f.common(), Name: f.hostname(), Listen: f.text("listen")}
+	f := load(cartRows, fs, environ, websessions.Prefix)
+	c := Cart{Common: f.common(), Host: f.hostname(), Listen: f.text("listen")}
+	c.Name = c.Host
 	if name := f.text("server-name"); name != "" {
 		c.Name = name
 	} else {
@@ -53,7 +52,9 @@ func LoadCart(fs *pflag.FlagSet, environ []string) (Cart, error) {
 	password := f.password()
 	sessions, given := f.sessions(fs)
 	c.Sessions = sessions
-	c.Sessions.Label = c.Name
+	if c.Sessions.Label == "" {
+		c.Sessions.Label = c.Name
+	}
 	if c.Sessions.Password == "" {
 		c.Sessions.Password = password
 	}
@@ -71,14 +72,19 @@ func (f *floors) listenPort() int {
 	return int(port)
 }
 
-// contexts returns the context paths in order, each once, without a slash at the end.
+// contexts returns the context paths in order, each once, without a slash at
+// the end: the path / is "".
 func (f *floors) contexts() []string {
 	var list []string
 	for _, p := range strings.Split(f.text("context-paths"), ",") {
-		p = strings.TrimRight(strings.TrimSpace(p), "/")
-		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{}?#% ") || strings.Contains(p, "//") || p == "/health" || p == "/ready" {
-			f.bad("context-paths", "is not a list of paths such as /cart")
+		p = strings.TrimSpace(p)
+		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{}?#% ") || strings.Contains(p, "//") {
+			f.bad("context-paths", "is not a list of paths")
 			return nil
+		}
+		p = strings.TrimSuffix(p, "/")
+		if p == "/health" || p == "/ready" {
+			f.bad("context-paths", "takes the path of a health check")
 		}
 		if !slices.Contains(list, p) {
 			list = append(list, p)
@@ -112,16 +118,25 @@ func boxColor(port, peer int, name string) string {
 
 // sessions lays the floors of terracotta.websessions.*, whose names and values
 // the library itself knows: JAVA_OPTS, then environment, then flags. The second
-// result lists what was given, later ones winning.
+// result lists all its settings with their origins.
 func (f *floors) sessions(fs *pflag.FlagSet) (websessions.Config, []Setting) {
-	var cfg websessions.Config
-	var given []Setting
 	props := map[string]string{}
 	for name, text := range f.props {
-		if strings.HasPrefix(name, sessionsProperty) {
+		if strings.HasPrefix(name, websessions.Prefix) {
 			props[name] = text
 		}
 	}
+	vars := map[string]string{}
+	var environ []string
+	for name, text := range f.env {
+		if strings.HasPrefix(name, websessions.EnvPrefix) && text != "" {
+			vars[name] = text
+			environ = append(environ, name+"="+text)
+		}
+	}
+	flags := f.defines(fs)
+
+	var cfg websessions.Config
 	keep := func(c websessions.Config, err error) {
 		if err != nil {
 			f.faults = append(f.faults, err)
@@ -130,30 +145,32 @@ func (f *floors) sessions(fs *pflag.FlagSet) (websessions.Config, []Setting) {
 		cfg = c
 	}
 	keep(websessions.ConfigFromProperties(cfg, props))
-	given = append(given, shown(props, "JAVA_OPTS -D%s")...)
-
-	var environ []string
-	vars := map[string]string{}
-	for name, text := range f.env {
-		if strings.HasPrefix(name, sessionsEnvironment) && text != "" {
-			environ = append(environ, name+"="+text)
-			vars[name] = text
-		}
-	}
-	slices.Sort(environ)
 	keep(websessions.ConfigFromEnv(cfg, environ))
-	given = append(given, shown(vars, "environment %s")...)
-
-	if flags := f.defines(fs); len(flags) > 0 {
-		keep(websessions.ConfigFromProperties(cfg, flags))
-		given = append(given, shown(flags, "flag -D %s")...)
-	}
+	keep(websessions.ConfigFromProperties(cfg, flags))
 	if cfg.URI == "" {
-		f.fault(sessionsProperty+"store.tcstore.uri", "", "", "is not set: which cluster keeps the sessions?", sessionsExample)
+		f.fault(websessions.Prefix+"store.tcstore.uri", "", "", "is not set: which cluster keeps the sessions?", sessionsExample)
 	}
-	return cfg, given
+
+	var list []Setting
+	for _, known := range websessions.Settings() {
+		s := Setting{Key: known.Property, Value: known.Default, Origin: originDefault}
+		for _, floor := range []struct {
+			given        map[string]string
+			name, origin string
+		}{{props, known.Property, "JAVA_OPTS -D"}, {vars, known.Env, "environment "}, {flags, known.Property, "flag -D "}} {
+			if text, ok := floor.given[floor.name]; ok {
+				s.Value, s.Origin = text, floor.origin+floor.name
+			}
+		}
+		if known.Secret && s.Value != "" {
+			s.Value = "(set)"
+		}
+		list = append(list, s)
+	}
+	return cfg, list
 }
 
+// defines returns the properties given by -D flags.
 func (f *floors) defines(fs *pflag.FlagSet) map[string]string {
 	if fs == nil || fs.Lookup("define") == nil {
 		return nil
@@ -165,7 +182,7 @@ func (f *floors) defines(fs *pflag.FlagSet) map[string]string {
 	flags := map[string]string{}
 	for _, d := range list {
 		name, text, ok := strings.Cut(d, "=")
-		if !ok || !strings.HasPrefix(name, sessionsProperty) {
+		if !ok || !strings.HasPrefix(name, websessions.Prefix) {
 			f.fault("define", name, "flag -D", "is not a terracotta.websessions.* property with a value",
 				"-D terracotta.websessions.store.tcstore.uri=terracotta://terracotta:9410/sessions-example")
 			continue
@@ -173,19 +190,4 @@ func (f *floors) defines(fs *pflag.FlagSet) map[string]string {
 		flags[name] = text
 	}
 	return flags
-}
-
-// shown lists given settings of the library, passwords hidden.
-func shown(given map[string]string, origin string) []Setting {
-	var list []Setting
-	names := keysOf(given)
-	slices.Sort(names)
-	for _, name := range names {
-		text := given[name]
-		if lower := strings.ToLower(name); strings.Contains(lower, "password") || strings.Contains(lower, "secret") {
-			text = "(set)"
-		}
-		list = append(list, Setting{Key: name, Value: text, Origin: strings.ReplaceAll(origin, "%s", name)})
-	}
-	return list
 }

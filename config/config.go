@@ -99,7 +99,8 @@ type Tool struct {
 // Cart is the configuration of the cart example.
 type Cart struct {
 	Common
-	Name     string   // of this server, shown on the page: the host name
+	Name     string   // of this server, shown on the page; default Host
+	Host     string   // name of this machine or container
 	Listen   string   // default :8080
 	Contexts []string // context paths, default /cart and /Cart
 	Color    string   // goldenrod or darkseagreen; default by the parity of the port or name

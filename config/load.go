@@ -105,10 +105,10 @@ func (f *floors) trustedKeys(executable string) string {
 }
 
 // kitKeys looks for license/trusted in the folders above the executable: it lies
-// at most three deep in the kit. "" means that there is none.
+// at most four deep in the kit. "" means that there is none.
 func kitKeys(executable string) string {
 	dir := filepath.Dir(executable)
-	for range 4 {
+	for range 5 {
 		if keys := filepath.Join(dir, "license", "trusted"); isDir(keys) {
 			return keys
 		}

@@ -50,6 +50,7 @@ type view struct {
 	Base       string // context path
 	Color      string // goldenrod or darkseagreen
 	Server     string
+	Host       string // name of the machine or container
 	Address    string // as the browser sees it
 	Peer       string // link to the same shop on the other server, "" = none
 	PeerName   string
@@ -79,7 +80,7 @@ func (sh *shop) view(r *http.Request, base string) view {
 	if !slices.Contains(sh.cfg.Contexts, base) {
 		base = sh.cfg.Contexts[0]
 	}
-	v := view{Base: base, Color: sh.cfg.Color, Server: sh.cfg.Name, Address: r.Host, Products: products}
+	v := view{Base: base, Color: sh.cfg.Color, Server: sh.cfg.Name, Host: sh.cfg.Host, Address: r.Host, Products: products}
 	if sh.cfg.PeerPort == 0 {
 		return v
 	}

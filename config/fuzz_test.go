@@ -1,0 +1,133 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// located is what each fault of a tc-config.xml starts with.
+var located = regexp.MustCompile(`^tc\.xml:[1-9][0-9]*:[1-9][0-9]*: `)
+
+// Whatever the bytes: no panic, every fault has its place, and what is accepted
+// is something that a server can run.
+func FuzzParseTCConfig(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.xml")
+	for _, file := range files {
+		doc, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(doc)
+	}
+	f.Add([]byte(minimal("")))
+	f.Add([]byte(`<?xml version="1.0"?><!DOCTYPE a><a><![CDATA[x]]>&lt;</a>`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		s, err := ParseTCConfig("tc.xml", doc, Vars([]string{"HOSTNAME=box", "HOME=/root", "USER=u"}))
+		if err != nil {
+			var joined interface{ Unwrap() []error }
+			joined, ok := err.(interface{ Unwrap() []error })
+			if !ok {
+				t.Fatalf("not joined: %v", err)
+			}
+			for _, fault := range joined.Unwrap() {
+				if !located.MatchString(fault.Error()) || strings.ContainsAny(fault.(*Fault).Value, "\x00") && strings.Contains(fault.Error(), "\x00") {
+					t.Errorf("fault without a place: %q", fault)
+				}
+			}
+			return
+		}
+		names := map[string]bool{}
+		for _, srv := range s.Servers {
+			if names[srv.Name] || checkName(srv.Name) != "" || checkHost(srv.Host) != "" || srv.Port < 1 || srv.Port > 65535 || srv.GroupPort < 1 || srv.GroupPort > 65535 {
+				t.Errorf("server %+v", srv)
+			}
+			names[srv.Name] = true
+		}
+		for _, r := range s.OffheapResources {
+			if checkName(r.Name) != "" || r.Size == 0 || int64(r.Size) < 0 {
+				t.Errorf("resource %+v", r)
+			}
+		}
+		platforms := 0
+		for _, d := range s.DataDirectories {
+			if d.Platform {
+				platforms++
+			}
+		}
+		if len(s.Servers) == 0 || len(s.OffheapResources) == 0 || s.FailoverPriority == "" || platforms > 1 || platforms == 0 && len(s.DataDirectories) > 0 {
+			t.Errorf("accepted: %+v", s)
+		}
+	})
+}
+
+func FuzzJavaOpts(f *testing.F) {
+	for _, line := range []string{
+		"-Dterracotta.websessions.store.tcstore.uri=terracotta://terracotta:9410/sessions-example -Xmx1g",
+		`-Da="b c" -Db='d e' -Dc=f\ g`, `"`, `'`, `\`, "-D", "-D=", "-Da", "\x00",
+	} {
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		opts, err := parseJavaOpts(line)
+		if err != nil {
+			return
+		}
+		for name := range opts.props {
+			if name == "" {
+				t.Error("a property without a name")
+			}
+		}
+		if n := len(opts.props) + len(opts.ignored); n > len(line) {
+			t.Errorf("%d words out of %d bytes", n, len(line))
+		}
+	})
+}
+
+// Quoted as for a shell, any words come back as they were.
+func TestJavaOptsQuotingIsAShells(t *testing.T) {
+	quote := []func(string) string{
+		func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" },
+		func(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` },
+		func(s string) string {
+			var b strings.Builder
+			for i := range len(s) {
+				b.WriteByte('\\')
+				b.WriteByte(s[i])
+			}
+			return b.String()
+		},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		words := rapid.SliceOfN(rapid.StringMatching(`[ -~\t\n]{1,12}`), 0, 6).Draw(t, "words")
+		line := ""
+		for _, w := range words {
+			line += " \t" + rapid.SampledFrom(quote).Draw(t, "quote")(w) + "\n"
+		}
+		got, err := splitWords(line)
+		if err != nil || len(got) != len(words) || len(words) > 0 && !reflect.DeepEqual(got, words) {
+			t.Fatalf("%q from %q: %v", got, line, err)
+		}
+	})
+}
+
+func TestJavaOpts(t *testing.T) {
+	opts, err := parseJavaOpts(`-Xmx512m -Da.b=c -Da.b="d e" -javaagent:/x.jar=key=secret  -Dempty -D=x '' -Dq='1'"2"3`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, opts.props, map[string]string{"a.b": "d e", "empty": "", "q": "123"})
+	equal(t, opts.ignored, []string{"-Xmx512m", "-javaagent:...", "-D=...", ""})
+	for line, says := range map[string]string{
+		`-Da="b`: "never closed", `-Da=\`: "backslash", "a\x00": "zero byte", strings.Repeat("x", maxJavaOpts+1): "at most 65536",
+	} {
+		if _, err := parseJavaOpts(line); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%.20q: %v", line, err)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package config
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/terracotta-go/terracotta/websessions"
+)
+
+var update = flag.Bool("update", false, "write docs/settings.md anew from the tables of the code")
+
+const settingsPage = "../docs/settings.md"
+
+// docs/settings.md is made from the code, and this test holds that it is fresh.
+func TestSettingsPage(t *testing.T) {
+	page := makeSettingsPage()
+	if *update {
+		if err := os.WriteFile(settingsPage, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(settingsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != page {
+		t.Error("docs/settings.md differs from the code; write it anew: go test ./config -run TestSettingsPage -update")
+	}
+}
+
+func makeSettingsPage() string {
+	var b strings.Builder
+	b.WriteString(settingsIntro)
+	b.WriteString("\n## Server\n\nProgram `terracotta-server`, image `terracotta-server`. `terracotta-server config` prints the effective\n" +
+		"configuration and where each value came from.\n\n")
+	writeRows(&b, serverRows)
+	b.WriteString("\nRows marked ¹ shape the built-in configuration: one server, or with TC_SERVER1 and TC_SERVER2 an active and a\n" +
+		"passive, with two off-heap resources, two data directories, the data directory `PLATFORM` for the log and the snapshots,\n" +
+		"a reconnect window of 120 s and failover priority availability. `-f FILE -n NAME` replaces all of that by a\n" +
+		"tc-config.xml; the rows marked ¹ are then not used, and the start says so.\n")
+	b.WriteString("\n## Cluster tool\n\nProgram `cluster-tool`, image `terracotta-cluster-tool`.\n\n")
+	writeRows(&b, toolRows)
+	b.WriteString("\n## Cart\n\nProgram `cart-example`, image `websessions-cart-example`. Beside these it knows all settings of Web Sessions, next section.\n\n")
+	writeRows(&b, cartRows)
+	b.WriteString("\n## Web Sessions\n\nFor the cart and for applications of your own (`websessions.ConfigFromEnv`, `websessions.ConfigFromProperties`). As a\n" +
+		"flag of the cart: `-D PROPERTY=VALUE`.\n\n| Property | Environment | Default | Example | Meaning |\n| --- | --- | --- | --- | --- |\n")
+	for _, s := range websessions.Settings() {
+		b.WriteString("| " + strings.Join([]string{code(s.Property), code(s.Env), code(s.Default), code(s.Example), cell(s.Doc)}, " | ") + " |\n")
+	}
+	b.WriteString(settingsEnd)
+	return b.String()
+}
+
+func writeRows(b *strings.Builder, rows []row) {
+	b.WriteString("| Setting | Environment | Property | Default | Example | Meaning |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, r := range rows {
+		name := code("--" + r.key)
+		switch {
+		case r.noFlag:
+			name = r.key
+		case r.short != "":
+			name = code("-"+r.short) + " " + name
+		}
+		if r.builtin {
+			name += " ¹"
+		}
+		b.WriteString("| " + strings.Join([]string{name, code(r.env), code(r.property), code(r.def), code(r.example), cell(r.help)}, " | ") + " |\n")
+	}
+}
+
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "`" + s + "`"
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", "\\|") }
+
+const settingsIntro = `# Settings
+
+<!-- Made from the code: go test ./config -run TestSettingsPage -update -->
+
+Every setting can be given in several ways. The first of these that has it counts:
+
+1. a flag, e.g. ` + "`--bind 127.0.0.1`" + `
+2. an environment variable, e.g. ` + "`TC_BIND=127.0.0.1`" + ` (an empty one counts as unset)
+3. a property in ` + "`JAVA_OPTS`" + `, e.g. ` + "`-Dterracotta.bind=127.0.0.1`" + `; words are quoted as for a shell, words that are not
+   ` + "`-Dname=value`" + ` are ignored with one line in the log
+4. a settings file named by ` + "`--settings`" + `, e.g. the line ` + "`bind: 127.0.0.1`" + ` in YAML; at most 64 KiB
+5. the tc-config.xml, where it says the same
+6. the default
+
+Settings without dashes in the first column have no flag: secrets don't belong into process lists. Names that are not
+known are errors, and all faults are told at once. ` + "`ACCEPT_EULA=Y`" + ` (exactly so) accepts the licence agreement in the images.
+1 kB is 1024 bytes.
+`
+
+const settingsEnd = `
+## tc-config.xml
+
+The form of Terracotta 10.x, at most 256 KiB, UTF-8, without DOCTYPE and entities. An example with everything in it is
+[config/testdata/single.xml](../config/testdata/single.xml), the smallest one [minimal.xml](../config/testdata/minimal.xml), two
+servers [pair.xml](../config/testdata/pair.xml). Faults are told with file, line and column.
+
+- Ports: ` + "`tsa-port`" + ` 9410, ` + "`tsa-group-port`" + ` tsa-port + 20. Without ` + "`name`" + ` a server is called host:port.
+- Substitutions: ` + "`%h`" + ` host name, ` + "`%i`" + ` address, ` + "`%H`" + ` home, ` + "`%n`" + ` user, ` + "`%t`" + ` temporary folder, ` + "`%(name)`" + ` a property of
+  ` + "`JAVA_OPTS`" + ` (or user.home, user.name, user.dir, java.io.tmpdir), ` + "`%%`" + ` a percent sign.
+- With more than one server ` + "`failover-priority`" + ` must be there.
+- A file without data directories makes a server that keeps everything in memory only, and its start says so. Where no
+  data directory is marked ` + "`use-for-platform`" + `, the first one is taken. Paths are absolute.
+- ` + "`security`" + ` is read and refused: this version has a shared secret (` + "`TC_PASSWORD_FILE`" + `) instead.
+- The form of Terracotta 4.x (` + "`tc:tc-config`" + `) is not read yet.
+`
