@@ -30,7 +30,7 @@ func newProgress(w io.Writer) *progress {
 // is; the null device is one too, and does not mind.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("TERM") == "dumb" {
+	if !ok {
 		return false
 	}
 	info, err := f.Stat()

@@ -221,11 +221,15 @@ func readTCConfig(file string) (wire.StripeConfig, error) {
 	return c, nil
 }
 
-// keepSubstitution leaves %h and %(name) as they stand: only servers know their values.
+// keepSubstitution leaves %h and %(name) as they stand: only servers know their
+// values. What can stand for a folder keeps a slash before it, because a path
+// must be absolute.
 func keepSubstitution(name string) (string, bool) {
-	name = strings.Trim(name, "%()")
-	if len(name) == 1 {
+	switch name = strings.Trim(name, "%()"); {
+	case name == "H" || name == "t":
+		return "/%" + name, true
+	case len(name) == 1:
 		return "%" + name, true
 	}
-	return "%(" + name + ")", true
+	return "/%(" + name + ")", true
 }
