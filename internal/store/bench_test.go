@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -117,4 +119,33 @@ func BenchmarkSnapshot(b *testing.B) {
 		n.Release()
 	}
 	b.ReportMetric(float64(taken.Milliseconds())/float64(b.N), "ms-waiting/op")
+}
+
+// BenchmarkRestore is a start with 200,000 sessions. It also tells how much
+// memory a session takes, beside what is accounted for it.
+func BenchmarkRestore(b *testing.B) {
+	const sessions = 200_000
+	var buf bytes.Buffer
+	n := filled(b, sessions).Snapshot()
+	if _, err := n.WriteTo(&buf); err != nil {
+		b.Fatal(err)
+	}
+	n.Release()
+	var s *Store
+	for b.Loop() {
+		s = New()
+		if err := s.Restore(bytes.NewReader(buf.Bytes())); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(buf.Len()))
+	buf = bytes.Buffer{}
+	runtime.GC()
+	var with, without runtime.MemStats
+	runtime.ReadMemStats(&with)
+	b.ReportMetric(float64(s.Offheap()[0].Used)/sessions, "accounted-B/session")
+	s = nil
+	runtime.GC()
+	runtime.ReadMemStats(&without)
+	b.ReportMetric(float64(with.HeapAlloc-without.HeapAlloc)/sessions, "heap-B/session")
 }

@@ -212,6 +212,12 @@ func (b *blockReader) bool() bool {
 }
 
 func (b *blockReader) uint() uint64 {
+	if len(b.left) >= binary.MaxVarintLen64 { // else it may go on in the next block
+		if n, size := binary.Uvarint(b.left); size > 0 {
+			b.left = b.left[size:]
+			return n
+		}
+	}
 	n, err := binary.ReadUvarint(byteReader{b})
 	if err != nil {
 		b.fail("a number is too large")

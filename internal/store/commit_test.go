@@ -123,6 +123,14 @@ func TestFloorTellsGrantsApart(t *testing.T) {
 	r.dropped(r.set(nodeB, "s", second, "c00", "again"))
 }
 
+func TestFloorKeepsTheHighestNumberOfAGrant(t *testing.T) {
+	tok := wire.Token{Counter: 1}
+	f := floor{}.fold(stamp{version: 5, by: grantOf(tok), seq: 9}).fold(stamp{version: 6, by: grantOf(tok), seq: 4})
+	if f.admits(tok, 7) || !f.admits(tok, 10) {
+		t.Fatalf("%+v", f)
+	}
+}
+
 // Folding may drop a change that need not have been, and only where more names
 // than maxStubs were removed; it never lets one in.
 func TestLawFoldingIsOnlyStricter(t *testing.T) {
