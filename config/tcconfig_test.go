@@ -144,6 +144,7 @@ func TestTCConfigFaults(t *testing.T) {
 	for name, test := range map[string]struct{ doc, says string }{
 		"empty":               {"", "tc.xml:1:1: is empty"},
 		"not XML":             {"tc-config", "tc.xml:1:1: text outside of the root element"},
+		"stray ampersand":     {"&\n", "tc.xml:1:1: is not XML"},
 		"unclosed":            {"<tc-config>\n<servers>", "tc.xml:2:10: is not XML"},
 		"two roots":           {minimal("") + "<x/>", "tc.xml:8:1: a second root element"},
 		"text after the root": {minimal("") + "x", "text outside of the root element"},

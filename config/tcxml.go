@@ -66,20 +66,18 @@ func scanXML(doc []byte) ([]string, error) {
 	var starts []string
 	depth := 0
 	for {
-		line, column := dec.InputPos()
-		at := fmt.Sprintf("%d:%d", line, column)
+		at := position(dec)
 		token, err := dec.Token()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			var syntax *xml.SyntaxError
-			line, column = dec.InputPos()
 			problem := err.Error()
 			if errors.As(err, &syntax) {
 				problem = syntax.Msg
 			}
-			return nil, &xmlFault{fmt.Sprintf("%d:%d", line, column), "is not XML: " + problem}
+			return nil, &xmlFault{position(dec), "is not XML: " + problem}
 		}
 		switch token := token.(type) {
 		case xml.Directive:
@@ -114,6 +112,13 @@ func scanXML(doc []byte) ([]string, error) {
 		return nil, &xmlFault{"1:1", "is empty"}
 	}
 	return starts, nil
+}
+
+// position is line:column of the next byte. A decoder that has put a line end
+// back counts column 0.
+func position(dec *xml.Decoder) string {
+	line, column := dec.InputPos()
+	return fmt.Sprintf("%d:%d", line, max(column, 1))
 }
 
 // elementText returns all text of an element without elements in it; comments
