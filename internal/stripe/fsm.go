@@ -185,7 +185,7 @@ func (s *fsmSnapshot) write(sink io.Writer) error {
 	return buf.Flush()
 }
 
-// stoppable is a writer that fails once stop is closed.
+// stoppable is a writer that fails once stop is closed, also within a large Write.
 type stoppable struct {
 	w    io.Writer
 	stop <-chan struct{}
@@ -193,11 +193,19 @@ type stoppable struct {
 
 // Write implements io.Writer.
 func (s stoppable) Write(b []byte) (int, error) {
-	select {
-	case <-s.stop:
-		return 0, errors.New("the server is stopping")
-	default:
-		return s.w.Write(b)
+	written := 0
+	for {
+		select {
+		case <-s.stop:
+			return written, errors.New("the server is stopping")
+		default:
+		}
+		part := b[written:min(len(b), written+256<<10)]
+		n, err := s.w.Write(part)
+		written += n
+		if err != nil || written == len(b) {
+			return written, err
+		}
 	}
 }
 

@@ -71,12 +71,17 @@ type ledgerView struct {
 }
 
 func (v *ledgerView) WriteTo(w io.Writer) (int64, error) {
-	b := binary.BigEndian.AppendUint64(nil, uint64(v.now))
+	head := binary.BigEndian.AppendUint64(nil, uint64(v.now))
+	n, err := w.Write(head)
 	for _, op := range v.ops {
-		b = binary.AppendUvarint(b, uint64(len(op)))
-		b = append(b, op...)
+		if err == nil {
+			_, err = w.Write(binary.AppendUvarint(nil, uint64(len(op))))
+		}
+		if err == nil {
+			_, err = io.WriteString(w, op)
+		}
+		n += len(op)
 	}
-	n, err := w.Write(b)
 	return int64(n), err
 }
 

@@ -119,14 +119,17 @@ func (j *journal) probe() {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for {
-		select {
-		case <-j.stop:
-			return
-		case <-tick.C:
-		}
 		if err := j.repair(); err != nil {
-			j.log.Debug("the data root still cannot be written", "error", err)
-			continue
+			j.state.Lock()
+			j.ill = explain(filepath.Dir(j.dir), err) // mostly more to the point than the first error
+			j.change(j.ill)
+			j.state.Unlock()
+			select {
+			case <-j.stop:
+				return
+			case <-tick.C:
+				continue
+			}
 		}
 		j.state.Lock()
 		j.ill = nil
@@ -167,13 +170,14 @@ func (j *journal) repair() error {
 	return nil
 }
 
-// tryWrite makes, syncs and removes a file about as large as a batch.
+// tryWrite makes, syncs and removes a file as large as those of the log: a disk
+// with less room than that would be full again at once.
 func tryWrite(dir string, vfs types.VFS) error {
 	const name = "probe.tmp"
 	vfs.Delete(dir, name)
-	f, err := vfs.Create(dir, name, 0)
+	f, err := vfs.Create(dir, name, segmentSize)
 	if err != nil {
-		return err
+		return errors.Join(err, vfs.Delete(dir, name))
 	}
 	_, err = f.WriteAt(make([]byte, maxBatchBytes), 0)
 	err = errors.Join(err, f.Sync(), f.Close())

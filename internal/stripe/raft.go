@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -88,30 +87,6 @@ func damaged(dir, what string, err error) error {
 		return fmt.Errorf("the %s in data root %q is of a later version: %w: start that version, or give this one another data directory", what, dir, err)
 	}
 	return fmt.Errorf("the %s in data root %q cannot be used: %w: restore the folder from a backup, or move it away to start empty", what, dir, err)
-}
-
-// joined shows raft only the snapshots from which the log goes on. An older one
-// that is followed by a gap would silently lose what was acknowledged, so raft
-// must rather fail on the newest.
-type joined struct {
-	raft.SnapshotStore
-	logs raft.LogStore
-}
-
-// List implements raft.SnapshotStore.
-func (j joined) List() ([]*raft.SnapshotMeta, error) {
-	list, err := j.SnapshotStore.List()
-	if err != nil || len(list) == 0 {
-		return list, err
-	}
-	first, err := j.logs.FirstIndex()
-	if err != nil {
-		return nil, err
-	}
-	newest := list[0]
-	return slices.DeleteFunc(list, func(m *raft.SnapshotMeta) bool {
-		return m != newest && (first == 0 || m.Index+1 < first)
-	}), nil
 }
 
 // undoBirth takes back the first half of a formation that a crash cut in two:

@@ -179,11 +179,11 @@ func (s *Stripe) openStorage(vfs types.VFS) (storage, error) {
 	if err := s.journal.undoBirth(); err != nil {
 		return storage{}, explain(s.cfg.Dir, err)
 	}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
+	snaps, err := openSnapshots(s)
 	if err != nil {
 		return storage{}, explain(s.cfg.Dir, err)
 	}
-	return storage{s.journal, s.journal, joined{snaps, s.journal}}, nil
+	return storage{s.journal, s.journal, snaps}, nil
 }
 
 func (s *Stripe) diskChanged(ill error) {

@@ -1,247 +1,15 @@
 package stripe
 
 import (
-	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/types"
-
-	"github.com/terracotta-go/terracotta/internal/wire"
 )
-
-// illFS is a file system that fails every write while it is ill.
-type illFS struct {
-	types.VFS
-	ill atomic.Pointer[error]
-}
-
-func newIllFS() *illFS { return &illFS{VFS: fs.New()} }
-
-func (f *illFS) fall(err error) { f.ill.Store(&err) }
-func (f *illFS) heal()          { f.ill.Store(nil) }
-func (f *illFS) err() error {
-	if p := f.ill.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-func (f *illFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	w, err := f.VFS.Create(dir, name, size)
-	return illFile{w, f}, err
-}
-
-func (f *illFS) OpenWriter(dir, name string) (types.WritableFile, error) {
-	w, err := f.VFS.OpenWriter(dir, name)
-	if err != nil {
-		return nil, err
-	}
-	return illFile{w, f}, nil
-}
-
-type illFile struct {
-	types.WritableFile
-	fs *illFS
-}
-
-func (f illFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.fs.err(); err != nil {
-		n, _ := f.WritableFile.WriteAt(b[:len(b)/2], off) // a torn write
-		return n, err
-	}
-	return f.WritableFile.WriteAt(b, off)
-}
-
-func (f illFile) Sync() error {
-	if err := f.fs.err(); err != nil {
-		return err
-	}
-	return f.WritableFile.Sync()
-}
-
-// A disk that cannot be written refuses changes, is said so, keeps reads going,
-// and is taken into use again by itself; nothing acknowledged is lost.
-func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
-	dir, disk := t.TempDir(), newIllFS()
-	s, l := start(t, Config{Dir: dir}, parts{vfs: disk})
-	form(t, s)
-	want := numbered("before", 50)
-	for _, op := range want {
-		must(t, s, op)
-	}
-	for round := range 2 {
-		disk.fall(syscall.ENOSPC)
-		_, err := do(s, "while full")
-		if !wire.Is(err, wire.ErrUnsure) && !wire.Is(err, wire.ErrReadOnly) {
-			t.Fatalf("the write that met the full disk: %v", err)
-		}
-		eventually(t, "writes are refused as read-only", func() bool {
-			_, err := do(s, "while full")
-			return wire.Is(err, wire.ErrReadOnly) && strings.Contains(err.Error(), "full")
-		})
-		eventually(t, "raft has stepped down", func() bool { return !s.leading.Load() })
-		if st := s.Status(); st.State != wire.StateActive || !strings.Contains(st.DiskError, dir) {
-			t.Errorf("status with a full disk: %+v", st)
-		}
-		if err := s.Confirm(context.Background()); err != nil || s.Now() == 0 {
-			t.Errorf("reads with a full disk: %v, now %d", err, s.Now())
-		}
-		disk.heal()
-		op := fmt.Sprint("after ", round)
-		eventually(t, "writes are taken again", func() bool { _, err := do(s, op); return err == nil })
-		want = append(want, op)
-		if st := s.Status(); st.DiskError != "" {
-			t.Errorf("status with a disk that is well again: %+v", st)
-		}
-	}
-	if got := l.list(); !slices.Equal(got, want) {
-		t.Fatalf("applied %q", got)
-	}
-	s.Close()
-	s, l = start(t, Config{Dir: dir}, parts{})
-	form(t, s)
-	if got := l.list(); !slices.Equal(got, want) {
-		t.Fatalf("after the restart %q", got)
-	}
-}
-
-func TestCloseWithAFullDiskIsQuick(t *testing.T) {
-	disk := newIllFS()
-	s, _ := start(t, Config{Dir: t.TempDir()}, parts{vfs: disk})
-	form(t, s)
-	must(t, s, "a")
-	disk.fall(syscall.EROFS)
-	do(s, "b")
-	eventually(t, "raft has stepped down", func() bool { return !s.leading.Load() })
-	begin := time.Now()
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if d := time.Since(begin); d > time.Second {
-		t.Errorf("close took %v", d)
-	}
-}
-
-func TestNoGoroutineIsLeft(t *testing.T) {
-	before := runtime.NumGoroutine()
-	for _, d := range []Durability{EveryWrite, EverySecond, MemoryOnly} {
-		cfg := Config{Durability: d}
-		if d != MemoryOnly {
-			cfg.Dir = t.TempDir()
-		}
-		s, _ := start(t, cfg, parts{})
-		form(t, s)
-		must(t, s, "a")
-		s.sole.Store(false)
-		if err := s.Confirm(context.Background()); err != nil {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	var stacks []byte
-	if !within(5*time.Second, func() bool { return runtime.NumGoroutine() <= before }) {
-		stacks = make([]byte, 1<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks)
-	}
-}
-
-// The child of TestKillLosesNothingAcknowledged: it writes numbers and prints
-// each that was acknowledged, until it is killed.
-func TestMain(m *testing.M) {
-	dir := os.Getenv("STRIPE_TEST_CHILD")
-	if dir == "" {
-		os.Exit(m.Run())
-	}
-	s, err := open(Config{Dir: dir, Durability: EveryWrite}, &ledger{}, parts{})
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	if err := s.Form(context.Background()); err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	out := make(chan string, 1024)
-	for w := range 16 {
-		go func() {
-			for i := 0; ; i++ {
-				op := fmt.Sprintf("%d-%d-%d", os.Getpid(), w, i)
-				if _, err := do(s, op+strings.Repeat(" ", 1000*w)); err == nil {
-					out <- op
-				}
-			}
-		}()
-	}
-	for op := range out {
-		os.Stdout.WriteString(op + "\n")
-	}
-}
-
-func TestKillLosesNothingAcknowledged(t *testing.T) {
-	dir := t.TempDir()
-	acknowledged := map[string]bool{}
-	rounds := 4
-	if testing.Short() {
-		rounds = 2
-	}
-	for round := range rounds {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), "STRIPE_TEST_CHILD="+dir)
-		stdout, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines, target := 0, 300+200*round
-		in := bufio.NewScanner(stdout)
-		for in.Scan() {
-			if strings.HasPrefix(in.Text(), "error") {
-				t.Error(in.Text())
-			}
-			acknowledged[in.Text()] = true
-			if lines++; lines == target {
-				child.Process.Kill()
-			}
-		}
-		child.Wait()
-		if lines < target {
-			t.Fatalf("the child ended after %d lines", lines)
-		}
-	}
-	s, l := start(t, Config{Dir: dir}, parts{})
-	form(t, s)
-	found := map[string]int{}
-	for _, op := range l.list() {
-		found[strings.TrimRight(op, " ")]++
-	}
-	for op := range acknowledged {
-		if found[op] != 1 {
-			t.Errorf("acknowledged write %s is there %d times", op, found[op])
-		}
-	}
-	t.Logf("%d kills, %d acknowledged writes, %d found", rounds, len(acknowledged), len(found))
-}
 
 // written makes a data root with n operations in it and returns them.
 func written(t *testing.T, n int, snapshotAt ...int) (dir string, ops []string) {
@@ -335,6 +103,7 @@ func refusedWith(t *testing.T, err error, words ...string) {
 
 // A write that a crash cut off, anywhere, is taken off, and the log goes on.
 func TestTornTailIsCutBack(t *testing.T) {
+	t.Parallel()
 	for _, keep := range []int{1, 9, 100} {
 		t.Run(fmt.Sprint(keep), func(t *testing.T) {
 			dir, ops := written(t, 20)
@@ -357,6 +126,7 @@ func TestTornTailIsCutBack(t *testing.T) {
 
 // Damage before the end of what was acknowledged is refused, wherever it is.
 func TestDamagedLogIsRefused(t *testing.T) {
+	t.Parallel()
 	dir, ops := written(t, 20)
 	file := onlyFile(t, dir, walFolder, "*.wal")
 	good := beginning(t, file)
@@ -378,6 +148,7 @@ func TestDamagedLogIsRefused(t *testing.T) {
 // A crash between the sealing of a file and the note about it, which raft-wal
 // v0.4.2 by itself never gets over.
 func TestCrashDuringChangeOfFiles(t *testing.T) {
+	t.Parallel()
 	dir, ops := written(t, 20)
 	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte { return sealFile(b) })
 	for i := range 2 {
@@ -393,6 +164,7 @@ func TestCrashDuringChangeOfFiles(t *testing.T) {
 
 // The same, with the sealing itself cut off by the crash.
 func TestCrashDuringSealing(t *testing.T) {
+	t.Parallel()
 	dir, ops := written(t, 20)
 	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
 		b = sealFile(b)
@@ -406,6 +178,7 @@ func TestCrashDuringSealing(t *testing.T) {
 }
 
 func TestDamagedSnapshotIsRefused(t *testing.T) {
+	t.Parallel()
 	dir, _ := written(t, 700, 600)
 	change(t, onlyFile(t, dir, snapFolder, "*", "state.bin"), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
 	_, err := opened(t, dir)
@@ -414,6 +187,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 
 // An older snapshot that the log does not go on from must not be used in silence.
 func TestNoGapBetweenSnapshotAndLog(t *testing.T) {
+	t.Parallel()
 	dir, _ := written(t, 1200, 100, 1100)
 	list, _ := filepath.Glob(filepath.Join(dir, snapFolder, "*", "state.bin"))
 	if len(list) != 2 {
@@ -425,6 +199,7 @@ func TestNoGapBetweenSnapshotAndLog(t *testing.T) {
 }
 
 func TestLaterFormatsAreRefused(t *testing.T) {
+	t.Parallel()
 	dir, _ := written(t, 5)
 	change(t, filepath.Join(dir, identityFile), func(b []byte) []byte {
 		return []byte(strings.Replace(string(b), `"format": 1`, `"format": 2, "new": true`, 1))
@@ -441,6 +216,7 @@ func TestLaterFormatsAreRefused(t *testing.T) {
 }
 
 func TestDamagedIdentityIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, content := range map[string]string{
 		"empty": "", "not json": "server", "no id": `{"format": 1}`, "short id": `{"format": 1, "server-id": "abc"}`,
 		"unknown field": `{"format": 1, "server-id": "00000000000000000000000000000001", "x": 1}`,
@@ -459,6 +235,7 @@ func TestDamagedIdentityIsRefused(t *testing.T) {
 }
 
 func TestDamagedIndexOfTheLogIsRefused(t *testing.T) {
+	t.Parallel()
 	dir, _ := written(t, 5)
 	change(t, filepath.Join(dir, walFolder, "wal-meta.db"), func(b []byte) []byte { clear(b[:8192]); return b })
 	_, err := opened(t, dir)
@@ -466,6 +243,7 @@ func TestDamagedIndexOfTheLogIsRefused(t *testing.T) {
 }
 
 func TestASecondProcessIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s, _ := start(t, Config{Dir: dir}, parts{})
 	_, err := open(Config{Dir: dir, Durability: EveryWrite}, &ledger{}, parts{})
@@ -477,6 +255,7 @@ func TestASecondProcessIsRefused(t *testing.T) {
 }
 
 func TestUnwritableFolderSaysWhoAndHow(t *testing.T) {
+	t.Parallel()
 	err := explain("/data/dataroots", fmt.Errorf("mkdir: %w", syscall.EACCES))
 	who := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
 	refusedWith(t, err, `"/data/dataroots"`, who, "chown -R "+who, "named volume")
@@ -492,6 +271,7 @@ func TestUnwritableFolderSaysWhoAndHow(t *testing.T) {
 
 // A crash in the middle of the formation leaves a server that can be formed.
 func TestFormationCutInTwo(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s, _ := start(t, Config{Dir: dir}, parts{})
 	if err := s.journal.SetUint64([]byte("CurrentTerm"), 1); err != nil {

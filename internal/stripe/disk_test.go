@@ -1,0 +1,296 @@
+package stripe
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// illFS is a file system that fails every write while it is ill.
+type illFS struct {
+	types.VFS
+	ill atomic.Pointer[error]
+}
+
+func newIllFS() *illFS { return &illFS{VFS: fs.New()} }
+
+func (f *illFS) fall(err error) { f.ill.Store(&err) }
+func (f *illFS) heal()          { f.ill.Store(nil) }
+func (f *illFS) err() error {
+	if p := f.ill.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (f *illFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	w, err := f.VFS.Create(dir, name, size)
+	return illFile{w, f}, err
+}
+
+func (f *illFS) OpenWriter(dir, name string) (types.WritableFile, error) {
+	w, err := f.VFS.OpenWriter(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return illFile{w, f}, nil
+}
+
+type illFile struct {
+	types.WritableFile
+	fs *illFS
+}
+
+func (f illFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.fs.err(); err != nil {
+		n, _ := f.WritableFile.WriteAt(b[:len(b)/2], off) // a torn write
+		return n, err
+	}
+	return f.WritableFile.WriteAt(b, off)
+}
+
+func (f illFile) Sync() error {
+	if err := f.fs.err(); err != nil {
+		return err
+	}
+	return f.WritableFile.Sync()
+}
+
+// A disk that cannot be written refuses changes, is said so, keeps reads going,
+// and is taken into use again by itself; nothing acknowledged is lost.
+func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
+	dir, disk := t.TempDir(), newIllFS()
+	s, l := start(t, Config{Dir: dir}, parts{vfs: disk})
+	form(t, s)
+	want := numbered("before", 50)
+	for _, op := range want {
+		must(t, s, op)
+	}
+	for round := range 2 {
+		disk.fall(syscall.ENOSPC)
+		_, err := do(s, "while full")
+		if !wire.Is(err, wire.ErrUnsure) && !wire.Is(err, wire.ErrReadOnly) {
+			t.Fatalf("the write that met the full disk: %v", err)
+		}
+		eventually(t, "writes are refused as read-only", func() bool {
+			_, err := do(s, "while full")
+			return wire.Is(err, wire.ErrReadOnly) && strings.Contains(err.Error(), "full")
+		})
+		eventually(t, "raft has stepped down", func() bool { return !s.leading.Load() })
+		if st := s.Status(); st.State != wire.StateActive || !strings.Contains(st.DiskError, dir) {
+			t.Errorf("status with a full disk: %+v", st)
+		}
+		if err := s.Confirm(context.Background()); err != nil || s.Now() == 0 {
+			t.Errorf("reads with a full disk: %v, now %d", err, s.Now())
+		}
+		disk.heal()
+		op := fmt.Sprint("after ", round)
+		eventually(t, "writes are taken again", func() bool { _, err := do(s, op); return err == nil })
+		want = append(want, op)
+		if st := s.Status(); st.DiskError != "" {
+			t.Errorf("status with a disk that is well again: %+v", st)
+		}
+	}
+	if got := l.list(); !slices.Equal(got, want) {
+		t.Fatalf("applied %q", got)
+	}
+	s.Close()
+	s, l = start(t, Config{Dir: dir}, parts{})
+	form(t, s)
+	if got := l.list(); !slices.Equal(got, want) {
+		t.Fatalf("after the restart %q", got)
+	}
+}
+
+func TestCloseWithAFullDiskIsQuick(t *testing.T) {
+	disk := newIllFS()
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{vfs: disk})
+	form(t, s)
+	must(t, s, "a")
+	disk.fall(syscall.EROFS)
+	do(s, "b")
+	eventually(t, "raft has stepped down", func() bool { return !s.leading.Load() })
+	begin := time.Now()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begin); d > time.Second {
+		t.Errorf("close took %v", d)
+	}
+}
+
+func TestNoGoroutineIsLeft(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for _, d := range []Durability{EveryWrite, EverySecond, MemoryOnly} {
+		cfg := Config{Durability: d}
+		if d != MemoryOnly {
+			cfg.Dir = t.TempDir()
+		}
+		s, _ := start(t, cfg, parts{})
+		form(t, s)
+		must(t, s, "a")
+		s.sole.Store(false)
+		if err := s.Confirm(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	var stacks []byte
+	if !within(5*time.Second, func() bool { return runtime.NumGoroutine() <= before }) {
+		stacks = make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks)
+	}
+}
+
+// A real file system that is full when the log must begin its next file. It is
+// enlarged, and the server goes on.
+func TestRealFullFileSystem(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=40m"); err != nil {
+		t.Skipf("no file system can be mounted here: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	s, l := start(t, Config{Dir: filepath.Join(dir, "stripe")}, parts{})
+	form(t, s)
+	var want []string
+	filler := strings.Repeat("x", 256<<10)
+	for i := 0; ; i++ {
+		op := fmt.Sprint(i, filler)
+		if _, err := do(s, op); err != nil {
+			if !wire.Is(err, wire.ErrUnsure) && !wire.Is(err, wire.ErrReadOnly) {
+				t.Fatal(err)
+			}
+			break
+		}
+		want = append(want, op)
+		if i > 1000 {
+			t.Fatal("the disk does not fill")
+		}
+	}
+	eventually(t, "writes are refused as read-only", func() bool {
+		_, err := do(s, "full")
+		return wire.Is(err, wire.ErrReadOnly)
+	})
+	if err := s.Confirm(context.Background()); err != nil {
+		t.Errorf("reads with a full disk: %v", err)
+	}
+	eventually(t, "the status says that the disk is full", func() bool {
+		return strings.Contains(s.Status().DiskError, "is full (no space left")
+	})
+	if err := syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT, "size=200m"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
+	want = append(want, "after")
+	for i := range 20 {
+		op := fmt.Sprint("more", i, filler)
+		must(t, s, op)
+		want = append(want, op)
+	}
+	if got := l.list(); !slices.Equal(got, want) {
+		t.Errorf("applied %d operations, not %d", len(got), len(want))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := opened(t, filepath.Join(dir, "stripe"))
+	if err != nil || !slices.Equal(got, append(want, "one more")) {
+		t.Errorf("after the restart %d operations, not %d: %v", len(got), len(want)+1, err)
+	}
+}
+
+// Raft panics where its term cannot be kept, so the writer of terms waits.
+func TestTheTermWaitsForTheDisk(t *testing.T) {
+	disk := newIllFS()
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{vfs: disk})
+	form(t, s)
+	disk.fall(syscall.EIO)
+	s.journal.mu.Lock() // as a repair leaves it that could not open the log again
+	s.journal.wal.Close()
+	s.journal.wal = nil
+	s.journal.mu.Unlock()
+	kept := make(chan error, 1)
+	go func() { kept <- s.journal.SetUint64([]byte("term of the test"), 7) }()
+	eventually(t, "the disk is known to be ill", func() bool { return s.Status().DiskError != "" })
+	select {
+	case err := <-kept:
+		t.Fatalf("the term was not kept, and its writer was told %v", err)
+	case <-time.After(2 * probeInterval):
+	}
+	disk.heal()
+	if err := <-kept; err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.journal.GetUint64([]byte("term of the test")); got != 7 || err != nil {
+		t.Errorf("kept %d, %v", got, err)
+	}
+	eventually(t, "writes are taken again", func() bool { _, err := do(s, "c"); return err == nil })
+}
+
+// endless is a machine whose snapshots take for ever to write.
+type endless struct {
+	ledger
+	writing chan struct{} // closed when a snapshot is being written
+}
+
+func (e *endless) Snapshot() view { return endlessView{e.writing} }
+
+type endlessView struct{ writing chan struct{} }
+
+func (v endlessView) WriteTo(w io.Writer) (n int64, err error) {
+	close(v.writing)
+	for block := make([]byte, 64<<10); err == nil; n += int64(len(block)) {
+		_, err = w.Write(block)
+	}
+	return n, err
+}
+
+func (endlessView) Release() {}
+
+// A server that stops does not finish a snapshot, and the next start removes
+// what is left of it.
+func TestCloseDuringASnapshotIsQuick(t *testing.T) {
+	dir := t.TempDir()
+	e := &endless{writing: make(chan struct{})}
+	s := startOn(t, Config{Dir: dir}, parts{}, e)
+	form(t, s)
+	must(t, s, "a")
+	ended := make(chan error, 1)
+	go func() { ended <- s.snapshot() }()
+	<-e.writing
+	begin := time.Now()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begin); d > time.Second {
+		t.Errorf("close took %v", d)
+	}
+	if err := <-ended; err == nil {
+		t.Error("an endless snapshot ended well")
+	}
+	if got, err := opened(t, dir); err != nil || !slices.Equal(got, []string{"a", "one more"}) {
+		t.Fatalf("after the restart %q, %v", got, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, snapFolder, "*.tmp")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
