@@ -84,6 +84,26 @@ func (p project) left(ctx context.Context) (list []string, err error) {
 	return list, nil
 }
 
+// mustHaveNamedVolumesOnly: nameless ones are left behind when a container is
+// made anew, and nobody knows whose they were.
+func (p project) mustHaveNamedVolumesOnly(t *testing.T) {
+	t.Helper()
+	containers, err := engine.ContainerList(t.Context(), container.ListOptions{All: true, Filters: p.label()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(containers) != 4 {
+		t.Errorf("%d containers, want 4", len(containers))
+	}
+	for _, c := range containers {
+		for _, m := range c.Mounts {
+			if m.Type == "volume" && !strings.HasPrefix(m.Name, p.name+"_") {
+				t.Errorf("%s has the nameless volume %s at %s", c.Image, m.Name, m.Destination)
+			}
+		}
+	}
+}
+
 // clear shows the logs after a failure and removes what a test left behind.
 func (p project) clear(t *testing.T) {
 	list, err := p.left(context.Background())
@@ -145,6 +165,7 @@ func TestMakeUpTwiceAndDown(t *testing.T) {
 	if again, err := os.ReadFile(filepath.Join(root, ".dev/license.xml")); err != nil || string(again) != string(licence) {
 		t.Errorf("the licence was not kept (%v)", err)
 	}
+	p.mustHaveNamedVolumesOnly(t)
 	out, code := command(t, root, p.env, "make", "down")
 	if code != 0 {
 		t.Fatalf("make down: exit status %d:\n%s", code, out)

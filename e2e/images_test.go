@@ -9,11 +9,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -191,45 +192,44 @@ func TestStopIsQuickAndOrderly(t *testing.T) {
 	}
 }
 
+// The bar is 300 ms from the start of the process to the first success of
+// health. It is reported and not judged: a busy machine proves nothing.
 func TestStartToHealth(t *testing.T) {
 	needImages(t)
-	// Measured inside the container's own clock: from the engine's start of the
-	// process to the first answer on the port. Reported, not judged: the bar is 300 ms.
-	c := start(t, serverImage, accept, healthy, testcontainers.WithExposedPorts("9410/tcp"))
-	ready := regexp.MustCompile(`time=(\S+) .*now ready for work`)
-	for round := range 3 {
-		if round > 0 {
-			if out, code := docker(t, root, "restart", c.GetContainerID()); code != 0 {
-				t.Fatalf("docker restart: %s", out)
-			}
-			eventually(t, 10*time.Second, func() error {
-				_, code := docker(t, root, "exec", c.GetContainerID(), "/usr/bin/terracotta-server", "health")
-				if code != 0 {
-					return errors.New("health says " + strconv.Itoa(code))
-				}
-				return nil
-			})
-		}
-		state, err := c.State(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		began, err := time.Parse(time.RFC3339Nano, state.StartedAt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines := ready.FindAllStringSubmatch(logs(c), -1)
-		if len(lines) == 0 {
-			t.Fatal("no ready line")
-		}
-		at, err := time.Parse(time.RFC3339Nano, lines[len(lines)-1][1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("start %d: ready after %v", round+1, at.Sub(began).Round(time.Millisecond))
+	program := filepath.Join(root, kit, "server/bin/terracotta-server")
+	if err := exec.Command(program, "version").Run(); err != nil {
+		t.Skipf("the kit is for another kind of machine: %v", err)
 	}
-	if out, code := docker(t, root, "exec", c.GetContainerID(), "/usr/bin/terracotta-server", "health"); code != 0 {
-		t.Errorf("health: %d: %s", code, out)
+	settings := append(os.Environ(), "TC_BIND=127.0.0.1", "TC_TSA_PORT="+freePort(t), "TC_TSA_GROUP_PORT="+freePort(t),
+		"TC_MANAGEMENT_PORT="+freePort(t), "TC_DATA_ROOT="+t.TempDir())
+	for round := range 3 { // the first one makes its data root, the others read it
+		server := exec.CommandContext(t.Context(), program)
+		var said bytes.Buffer
+		server.Env, server.Stdout, server.Stderr = settings, &said, &said
+		begin := time.Now()
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			health := exec.CommandContext(t.Context(), program, "health")
+			health.Env = settings
+			err := health.Run()
+			if err == nil {
+				break
+			}
+			if time.Since(begin) > 10*time.Second {
+				_ = server.Process.Kill()
+				_ = server.Wait()
+				t.Fatalf("not healthy: %v\n%s", err, said.String())
+			}
+		}
+		t.Logf("start %d: healthy after %v", round+1, time.Since(begin).Round(time.Millisecond))
+		if err := server.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Wait(); err != nil {
+			t.Errorf("end: %v\n%s", err, said.String())
+		}
 	}
 }
 

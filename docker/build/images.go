@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 )
@@ -92,12 +93,24 @@ func buildImage(ctx context.Context, engine *client.Client, o options, dir, name
 	deed := "built"
 	if before.ID == after.ID {
 		deed = "up to date"
-	} else if before.ID != "" {
-		// Its name is gone. If a container still uses it the engine refuses, rightly.
-		_, _ = engine.ImageRemove(ctx, before.ID, image.RemoveOptions{PruneChildren: true})
 	}
 	fmt.Fprintf(o.out, "image: %s %s (%.1f MB)\n", tag, deed, float64(after.Size)/1e6)
+	removeNameless(ctx, engine, name)
 	return nil
+}
+
+// removeNameless removes former builds of an image, which have lost their name
+// to a newer one. Those that a container still uses the engine keeps, rightly.
+func removeNameless(ctx context.Context, engine *client.Client, name string) {
+	list, err := engine.ImageList(ctx, image.ListOptions{Filters: filters.NewArgs(
+		filters.Arg("dangling", "true"), filters.Arg("label", "org.opencontainers.image.title="+name),
+		filters.Arg("label", "org.opencontainers.image.source=https://"+module))})
+	if err != nil {
+		return // only room on the disk is at stake
+	}
+	for _, former := range list {
+		_, _ = engine.ImageRemove(ctx, former.ID, image.RemoveOptions{PruneChildren: true})
+	}
 }
 
 // follow reads the engine's build messages to their end and returns an error
