@@ -24,11 +24,14 @@ type backend interface {
 	close() error
 }
 
-// How long one attempt to open the dataset may take, and the pause after one
-// that failed. Requests don't wait for the pause: see await.
+// How long an attempt to open the dataset may take, and the pause after one that
+// failed: both start at the first value and double up to the second, so that the
+// reason is soon known to who waits, and a slow network has its time. quietly is
+// how long nothing is logged: clusters and applications often start together.
 const (
-	openAttempt = 5 * time.Second
-	openPause   = time.Second
+	firstAttempt, lastAttempt = 100 * time.Millisecond, 5 * time.Second
+	firstPause, lastPause     = 50 * time.Millisecond, time.Second
+	quietly                   = time.Second
 )
 
 // cluster is the backend of New: it opens the dataset in the background, so
@@ -72,9 +75,9 @@ func newCluster(cfg Config) (*cluster, error) {
 // openUntilDone runs until the dataset is open or the backend is closed.
 func (b *cluster) openUntilDone(ctx context.Context, cfg Config) {
 	defer close(b.ended)
-	said := ""
-	for {
-		attempt, cancel := context.WithTimeout(ctx, openAttempt)
+	said, began := "", time.Now()
+	for wait, pause := firstAttempt, firstPause; ; wait, pause = min(2*wait, lastAttempt), min(2*pause, lastPause) {
+		attempt, cancel := context.WithTimeout(ctx, wait)
 		err := b.c.Open(attempt, &b.open)
 		cancel()
 		if err == nil {
@@ -85,23 +88,30 @@ func (b *cluster) openUntilDone(ctx context.Context, cfg Config) {
 		if ctx.Err() != nil {
 			return
 		}
-		if said != err.Error() { // once per reason, not once per attempt
+		refused := b.failed(err)
+		if said != err.Error() && (refused || time.Since(began) > quietly) { // once per reason, not once per attempt
 			said = err.Error()
 			cfg.Logger.Warn("sessions are not ready yet; trying on", "uri", cfg.URI, "reason", err)
 		}
-		var refusal *wire.Error
-		b.mu.Lock()
-		b.lastErr = err
-		b.refused = errors.As(err, &refusal) && !refusal.Word.Retryable()
-		close(b.tried)
-		b.tried = make(chan struct{})
-		b.mu.Unlock()
 		select {
-		case <-time.After(openPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// failed notes why an attempt failed, wakes who waits for it, and reports
+// whether waiting is of no use.
+func (b *cluster) failed(err error) bool {
+	var refusal *wire.Error
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lastErr = err
+	b.refused = errors.As(err, &refusal) && !refusal.Word.Retryable()
+	close(b.tried)
+	b.tried = make(chan struct{})
+	return b.refused
 }
 
 // await waits until the dataset is open, ctx ends, or an attempt was refused
@@ -129,7 +139,10 @@ func (b *cluster) await(ctx context.Context) error {
 			if err == nil {
 				err = errors.New("no server has answered yet")
 			}
-			return fmt.Errorf("%w (%w)", err, ctx.Err())
+			if !errors.Is(err, ctx.Err()) {
+				err = fmt.Errorf("%w (%w)", err, ctx.Err())
+			}
+			return err
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/terracotta-go/terracotta/client"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -42,13 +43,15 @@ func explain(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var refusal *wire.Error
+	var (
+		refusal *wire.Error
+		away    *client.UnavailableError
+	)
 	switch {
 	case ended(err):
 		return fmt.Errorf("%s: %w: %w", op, ErrInvalidated, err)
-	case errors.As(err, &refusal) && !unavailable(refusal.Word):
-		return fmt.Errorf("%s: %w", op, err)
-	case errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
+	case errors.As(err, &away): // whatever a server said meanwhile: none was there to do it
+	case errors.As(err, &refusal) && !unavailable(refusal.Word), errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return fmt.Errorf("%s: %w: %w", op, ErrUnavailable, err)
