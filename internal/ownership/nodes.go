@@ -2,6 +2,7 @@ package ownership
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -29,9 +30,10 @@ type node struct {
 
 // Member is one joined connection. The zero Member is none.
 type Member struct {
-	o    *Ownership
-	node *node
-	conn Conn
+	o      *Ownership
+	node   *node
+	conn   Conn
+	before uint64 // the node's generation before this one
 }
 
 var (
@@ -64,7 +66,7 @@ func (o *Ownership) Join(ctx context.Context, j *wire.Join, c Conn) (*Member, wi
 		err = errStale
 	}
 	if err != nil {
-		m.Left()
+		m.failed(err)
 		return nil, wire.Joined{}, err
 	}
 	return m, wire.Joined{
@@ -88,25 +90,36 @@ func (o *Ownership) enter(j *wire.Join, c Conn) (*Member, <-chan error, error) {
 		return nil, nil, &wire.Error{Word: wire.ErrStale, Text: fmt.Sprintf("generation %d of this node has joined; %d is too late", n.generation, j.Generation)}
 	}
 	older := n.current
-	m := &Member{o: o, node: n, conn: c}
+	m := &Member{o: o, node: n, conn: c, before: n.generation}
 	n.generation, n.current, n.absent = j.Generation, m, time.Time{}
 	if older != nil {
 		older.conn.Close()
 	}
-	answer := make(chan error, 1)
-	o.stripe.Propose(store.AppendJoin(nil, j), func(out wire.Outcome, err error) {
-		if err == nil && out.Err != nil {
-			err = out.Err
-		}
-		answer <- err
-	})
-	return m, answer, nil
+	return m, o.begin(store.AppendJoin(nil, j)), nil
 }
 
 func (m *Member) isCurrent() bool {
 	m.node.mu.Lock()
 	defer m.node.mu.Unlock()
 	return m.node.current == m
+}
+
+// failed takes back a join that was refused, so that it may be tried again. One
+// whose fate is not known may have been agreed: its node counts as absent.
+func (m *Member) failed(err error) {
+	o, n := m.o, m.node
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current != m {
+		return // a newer connection came meanwhile
+	}
+	n.current, n.absent, n.generation = nil, time.Now(), m.before
+	var refusal *wire.Error
+	if m.before == 0 && errors.As(err, &refusal) && refusal.Word != wire.ErrUnsure {
+		delete(o.nodes, n.id)
+	}
 }
 
 // Left tells that the connection is gone. The node has the reconnect window to come back.
@@ -165,7 +178,17 @@ func (o *Ownership) expectNodes() {
 func (o *Ownership) removeAbsent(ctx context.Context) {
 	now := time.Now()
 	for _, n := range o.overdue(now) {
-		if err := o.propose(ctx, store.AppendLeave(nil, n.id)); err != nil && !wire.Is(err, wire.ErrNodeGone) {
+		answer := n.leave(o)
+		if answer == nil {
+			continue // it has just come back
+		}
+		var err error
+		select {
+		case err = <-answer:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
 			o.log.Debug("an absent node could not be removed yet", "node", n.id, "error", err)
 			return
 		}
@@ -178,6 +201,17 @@ func (o *Ownership) removeAbsent(ctx context.Context) {
 		n.mu.Unlock()
 		o.mu.Unlock()
 	}
+}
+
+// leave proposes that n leaves, unless it is there. A join that comes later is
+// proposed later, and refused.
+func (n *node) leave(o *Ownership) <-chan error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current != nil {
+		return nil
+	}
+	return o.begin(store.AppendLeave(nil, n.id))
 }
 
 func (o *Ownership) overdue(now time.Time) (list []*node) {

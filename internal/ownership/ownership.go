@@ -99,9 +99,9 @@ func (o *Ownership) Close() {
 	o.work.Wait()
 }
 
-// propose proposes op and waits for the outcome. An outcome that is a refusal
-// is returned as the error.
-func (o *Ownership) propose(ctx context.Context, op []byte) error {
+// begin proposes op. The outcome comes on the channel; one that is a refusal
+// comes as the error.
+func (o *Ownership) begin(op []byte) <-chan error {
 	answer := make(chan error, 1)
 	o.stripe.Propose(op, func(out wire.Outcome, err error) {
 		if err == nil && out.Err != nil {
@@ -109,8 +109,13 @@ func (o *Ownership) propose(ctx context.Context, op []byte) error {
 		}
 		answer <- err
 	})
+	return answer
+}
+
+// propose proposes op and waits for the outcome.
+func (o *Ownership) propose(ctx context.Context, op []byte) error {
 	select {
-	case err := <-answer:
+	case err := <-o.begin(op):
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

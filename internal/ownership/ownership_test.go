@@ -2,10 +2,14 @@ package ownership
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/stripe"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -260,10 +264,128 @@ func TestRenewGivesATicketAndLogoutHolds(t *testing.T) {
 	})
 }
 
-func TestUnconfiguredClusterRefusesNodes(t *testing.T) {
+func TestTheZeroNodeIsRefused(t *testing.T) {
 	timed(t, Config{}, func(r *rig) {
-		if _, _, err := r.Join(context.Background(), &wire.Join{Generation: 1, Low: 1}, &testConn{}); !wire.Is(err, wire.ErrBadRequest) {
-			t.Errorf("the zero node: %v", err)
+		_, _, err := r.Join(context.Background(), &wire.Join{Generation: 1, Low: 1}, &testConn{})
+		r.refused(wire.ErrBadRequest, err)
+	})
+}
+
+// Before configure there is nobody to join, and nothing to load.
+func TestUnconfiguredRefusesAndNamesTheTool(t *testing.T) {
+	st := store.New()
+	s, err := stripe.Open(stripe.Config{Durability: stripe.MemoryOnly}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	o := New(Config{}, s, st)
+	defer o.Close()
+	_, _, err = o.Join(t.Context(), &wire.Join{Node: nodeID(1), Generation: 1, Low: 1}, &testConn{})
+	if !wire.Is(err, wire.ErrUnconfigured) || !strings.Contains(err.Error(), "cluster-tool configure") {
+		t.Errorf("join: %v", err)
+	}
+	l := &wire.Load{Dataset: []byte("d"), Key: []byte("k"), Mode: wire.LoadPeek}
+	if err := o.Load(t.Context(), nil, l, func(*wire.Session) {}); !wire.Is(err, wire.ErrUnconfigured) {
+		t.Errorf("load: %v", err)
+	}
+}
+
+// A join that the stripe refused may be tried again with the same generation.
+func TestARefusedJoinMayBeRepeated(t *testing.T) {
+	timed(t, Config{}, func(r *rig) {
+		_, _, err := r.tryJoin(1, 5) // unknown, and not its first connection
+		r.refused(wire.ErrNodeGone, err)
+		r.joined(1, 1)
+		_, _, err = r.tryJoin(2, 2)
+		r.refused(wire.ErrNodeGone, err)
+		r.mu.Lock()
+		n := len(r.nodes)
+		r.mu.Unlock()
+		if n != 1 {
+			t.Errorf("%d nodes are remembered, not 1", n)
 		}
 	})
+}
+
+// A node that comes back at the moment it is removed is either joined or told
+// that it is gone; never joined and gone.
+func TestComingBackAtTheLastMoment(t *testing.T) {
+	gone := 0
+	for away := 9900 * time.Millisecond; away <= 11500*time.Millisecond; away += 50 * time.Millisecond {
+		timed(t, Config{ReconnectWindow: 10 * time.Second}, func(r *rig) {
+			m, _ := r.joined(1, 1)
+			out := r.create(m, "k", 0, 0)
+			m.Left()
+			time.Sleep(away)
+			m, _, err := r.tryJoin(1, 2)
+			if err != nil {
+				gone++
+				r.refused(wire.ErrNodeGone, err)
+				return
+			}
+			time.Sleep(2 * time.Second)
+			if _, err := r.set(m, "k", out.Token, "a", "b"); err != nil {
+				t.Errorf("joined after %v and then: %v", away, err)
+			}
+		})
+	}
+	if gone == 0 {
+		t.Error("nobody was ever removed")
+	}
+}
+
+// Everything at once, for the race detector: nodes that come and go, loads,
+// changes and expiry.
+func TestEverythingAtOnce(t *testing.T) {
+	r := newRig(t, Config{ReconnectWindow: 50 * time.Millisecond})
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			m, _ := r.joined(byte(w+1), 1)
+			generation := uint64(1)
+			seq := uint64(0)
+			write := func(key string, tok wire.Token) wire.Write {
+				seq++
+				return wire.Write{Dataset: []byte(dataset), Key: []byte(key), Node: m.node.id, Seq: seq, Low: seq, Token: tok}
+			}
+			for i := range 100 {
+				key := fmt.Sprint(w, "-", i)
+				out, err := wait(func(done func(wire.Outcome, error)) {
+					r.Create(m, &wire.Create{Write: write(key, wire.Token{}), Idle: 50 * time.Millisecond, User: []byte("u")}, done)
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				wait(func(done func(wire.Outcome, error)) {
+					r.Commit(m, &wire.Commit{Write: write(key, out.Token), Idle: wire.KeepIdle, Set: []wire.Attribute{{Name: []byte("a"), Value: []byte("b")}}}, done)
+				})
+				_, attrs, err := r.read(m, key, wire.LoadRead)
+				if err == nil && attrs["a"] != "b" {
+					t.Errorf("read %v", attrs)
+				}
+				if err != nil && !wire.Is(err, wire.ErrSessionGone) {
+					t.Error(err)
+				}
+				if i%20 == 19 {
+					generation++
+					if m, _, err = r.tryJoin(byte(w+1), generation); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+			if _, err := r.UserSessions(t.Context(), []byte(dataset), []byte("u")); err != nil {
+				t.Error(err)
+			}
+			m.Left()
+		})
+	}
+	wg.Wait()
+	for end := time.Now().Add(10 * time.Second); len(r.store.Nodes()) > 0 || r.store.Datasets()[0].Sessions > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("after ten seconds %d nodes and %d sessions are left", len(r.store.Nodes()), r.store.Datasets()[0].Sessions)
+		}
+	}
 }
