@@ -33,7 +33,7 @@ func (c *Client) run() {
 			c.noServer(tried)
 			if c.ctx.Err() == nil && time.Since(logged) > complain {
 				logged = time.Now()
-				c.log.Warn("no terracotta server can be used; trying on", "tried", attemptText(tried))
+				c.log.Warn("no terracotta server can be used yet; trying again until one can", "tried", attemptText(tried))
 			}
 			c.pause(failures)
 			failures++
@@ -256,7 +256,7 @@ func (cn *conn) ask(args ...[]byte) ([][]byte, error) {
 	for {
 		reply, err := cn.r.ReadReply()
 		if err == io.EOF {
-			err = errors.New("the server closed the connection without a word")
+			err = errHungUp
 		}
 		if err != nil {
 			return nil, fmt.Errorf("answer to %s: %w", args[0], err)
@@ -334,6 +334,9 @@ func (c *Client) serve(cn *conn) error {
 		c.flush(flush, nil)
 	}
 	err := c.read(cn)
+	if err == io.EOF {
+		err = errHungUp
+	}
 	c.lost(cn, err)
 	return err
 }
@@ -367,9 +370,6 @@ func (c *Client) lost(cn *conn, err error) {
 	defer c.mu.Unlock()
 	if c.cn == cn {
 		c.cn = nil
-		if err == io.EOF {
-			err = errors.New("the server closed the connection")
-		}
 		c.attempts = []Attempt{{cn.host, err}}
 	}
 	var back []*call

@@ -18,6 +18,9 @@ var ErrClosed = errors.New("client is closed")
 // errNoAnswer stands where a server took a command and had not answered it yet.
 var errNoAnswer = errors.New("no answer yet")
 
+// errHungUp is io.EOF in words for people.
+var errHungUp = errors.New("the server closed the connection")
+
 // errConnecting stands where a server has not been reached yet.
 var errConnecting = errors.New("no connection yet")
 

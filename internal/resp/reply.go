@@ -18,7 +18,8 @@ type Reply struct {
 	Elems []Reply // * ~ > and % (keys and values in turn)
 }
 
-// ReadReply reads one reply in memory of its own. Attributes (|) are skipped.
+// ReadReply reads one reply in memory of its own (small strings within it share
+// pieces of 256 bytes). Attributes (|) are skipped.
 // Errors are those of ReadCommand, but after any error the Reader is of no
 // further use: what was read of the reply is lost.
 func (r *Reader) ReadReply() (Reply, error) {
