@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -174,4 +175,59 @@ func TestRueidis(t *testing.T) {
 	if err := cl.Do(ctx, cl.B().Arbitrary("TC.LOAD", "carts", "nobody").Build()).Error(); err == nil || !strings.HasPrefix(err.Error(), "SESSIONUNKNOWN") {
 		t.Errorf("an error came back as %v", err)
 	}
+}
+
+// The session on the protocol page happens as it stands there. … is any text.
+func TestSessionOfTheProtocolPage(t *testing.T) {
+	cli := tool(t, "redis-cli")
+	page, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, session, _ := strings.Cut(string(page), "```redis-cli\n")
+	session, _, found := strings.Cut(session, "```")
+	if !found {
+		t.Fatal("the page has no session")
+	}
+	var input, want []string
+	for _, line := range strings.Split(strings.TrimSuffix(session, "\n"), "\n") {
+		if cmd, ok := strings.CutPrefix(line, "127.0.0.1:9410> "); ok {
+			input = append(input, cmd)
+		} else {
+			want = append(want, strings.ReplaceAll(line, "MyCluster", testcluster.Name))
+		}
+	}
+	c := testcluster.Start(t)
+	host, port, _ := net.SplitHostPort(c.Addr())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, cli, "--no-raw", "-h", host, "-p", port)
+	cmd.Stdin = strings.NewReader(strings.Join(input, "\n") + "\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var got []string
+	for line := range strings.Lines(string(out)) {
+		if line = strings.TrimSuffix(line, "\n"); line != "" {
+			got = append(got, line)
+		}
+	}
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || !matches(want[i], got[i]) {
+			t.Fatalf("line %d differs; redis-cli wrote\n%s", i+1, out)
+		}
+	}
+}
+
+// counter is the part of a token that differs from run to run.
+var counter = regexp.MustCompile(`"0\.2\.\d+\.`)
+
+func matches(want, got string) bool {
+	want, got = counter.ReplaceAllString(want, "token."), counter.ReplaceAllString(got, "token.")
+	before, after, any := strings.Cut(want, "…")
+	if !any {
+		return got == want
+	}
+	return strings.HasPrefix(got, before) && strings.HasSuffix(got, after)
 }
