@@ -3,6 +3,8 @@ package config
 import (
 	"flag"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -30,6 +32,60 @@ func TestSettingsPage(t *testing.T) {
 	}
 }
 
+// What the documents and compose.yaml call a variable is one.
+func TestDocumentsNameKnownVariables(t *testing.T) {
+	known := map[string]bool{}
+	for _, rows := range tables {
+		for _, r := range rows {
+			known[r.env] = true
+		}
+	}
+	variable := regexp.MustCompile(`\b(?:TC|OFFHEAP|DATA_RESOURCE|LICENSE|CART|LOG)_[A-Z0-9_]+\b`)
+	mentioned := 0
+	for _, pattern := range []string{"../README.md", "../docs/*.md", "../docker/images/*/README.md", "../docker/images/*/Dockerfile", "../compose.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range variable.FindAllString(string(text), -1) {
+				if mentioned++; !known[name] {
+					t.Errorf("%s names %s, which no program reads", file, name)
+				}
+			}
+		}
+	}
+	if mentioned < 50 {
+		t.Errorf("only %d variables were found in the documents", mentioned)
+	}
+}
+
+// Each tc-config.xml that a document shows is one that loads.
+func TestDocumentsShowValidTCConfigs(t *testing.T) {
+	block := regexp.MustCompile("(?s)```xml\n(.*?)```")
+	for _, pattern := range []string{"../README.md", "../docs/*.md", "../docker/images/*/README.md"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range block.FindAllStringSubmatch(string(text), -1) {
+				if !strings.Contains(m[1], "<tc-config") {
+					continue
+				}
+				if _, err := ParseTCConfig(file, []byte(m[1]), Vars(nil)); err != nil {
+					t.Errorf("%s shows: %v", file, err)
+				}
+			}
+		}
+	}
+}
+
 func makeSettingsPage() string {
 	var b strings.Builder
 	b.WriteString(settingsIntro)
@@ -50,6 +106,11 @@ func makeSettingsPage() string {
 		b.WriteString("| " + strings.Join([]string{code(s.Property), code(s.Env), code(s.Default), code(s.Example), cell(s.Doc)}, " | ") + " |\n")
 	}
 	b.WriteString(settingsEnd)
+	example, err := os.ReadFile("testdata/minimal.xml")
+	if err != nil {
+		panic(err)
+	}
+	b.WriteString("\nThe smallest file that works:\n\n```xml\n" + string(example) + "```\n")
 	return b.String()
 }
 
@@ -102,8 +163,8 @@ const settingsEnd = `
 ## tc-config.xml
 
 The form of Terracotta 10.x, at most 256 KiB, UTF-8, without DOCTYPE and entities. An example with everything in it is
-[config/testdata/single.xml](../config/testdata/single.xml), the smallest one [minimal.xml](../config/testdata/minimal.xml), two
-servers [pair.xml](../config/testdata/pair.xml). Faults are told with file, line and column.
+[single.xml](../config/testdata/single.xml), one with two servers [pair.xml](../config/testdata/pair.xml). Faults are told
+with file, line and column.
 
 - Ports: ` + "`tsa-port`" + ` 9410, ` + "`tsa-group-port`" + ` tsa-port + 20. Without ` + "`name`" + ` a server is called host:port.
 - Substitutions: ` + "`%h`" + ` host name, ` + "`%i`" + ` address, ` + "`%H`" + ` home, ` + "`%n`" + ` user, ` + "`%t`" + ` temporary folder, ` + "`%(name)`" + ` a property of

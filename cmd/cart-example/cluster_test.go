@@ -172,7 +172,7 @@ func TestRunServesLogsAndStopsInOrder(t *testing.T) {
 		status <- run(ctx, []string{"--listen", "127.0.0.1:0", "--log-level", "debug"}, environ, &out, &errs)
 	}()
 	address := out.await(t, `url=(http://\S+)`)[1]
-	out.await(t, `the cluster is ready`)
+	out.await(t, `sessions are ready`)
 	v := newVisitor(t)
 	v.do(address, add("NIN CD"))
 	id := v.cart(address).Session.ID
@@ -218,7 +218,7 @@ func TestStopDoesNotWaitForARequestThatHangs(t *testing.T) {
 			resp.Body.Close()
 		}
 	}()
-	out.await(t, `waiting for the cluster`)
+	out.await(t, `not ready yet`)
 	began := time.Now()
 	stop()
 	if got := <-status; got != 0 {

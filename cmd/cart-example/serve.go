@@ -55,10 +55,6 @@ func (sh *shop) serveOn(ctx context.Context, ln net.Listener) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
-	watching := make(chan struct{})
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { defer close(watching); sh.watchCluster(ctx) }()
 	sh.log.Info("the shop is open", "url", sh.url(ln.Addr()), "server", sh.cfg.Name, "color", sh.cfg.Color, "version", config.Version)
 
 	var err error
@@ -74,8 +70,6 @@ func (sh *shop) serveOn(ctx context.Context, ln net.Listener) error {
 		}
 		done()
 	}
-	cancel()
-	<-watching
 	if closing := closeWithin(sh.sessions, closeSessions); closing != nil {
 		sh.log.Warn("sessions closed in haste", "error", closing)
 	}
@@ -89,32 +83,11 @@ func closeWithin(sessions *websessions.Sessions, d time.Duration) error {
 	return sessions.Close(ctx)
 }
 
-// watchCluster tells the log when the cluster is there, and until then, once
-// for each reason, what is missing.
-func (sh *shop) watchCluster(ctx context.Context) {
-	last := ""
-	for patience := time.Second; ctx.Err() == nil; patience = 5 * time.Second {
-		wait, cancel := context.WithTimeout(ctx, patience)
-		err := sh.sessions.Ready(wait)
-		if err == nil {
-			cancel()
-			sh.log.Info("the cluster is ready: carts are kept there", "uri", sh.cfg.Sessions.URI)
-			return
-		}
-		if ctx.Err() == nil && err.Error() != last {
-			last = err.Error()
-			sh.log.Warn("waiting for the cluster", "uri", sh.cfg.Sessions.URI, "reason", last)
-		}
-		<-wait.Done() // where Ready fails at once, don't ask in a hot loop
-		cancel()
-	}
-}
-
 // url is where a browser on this machine finds the shop.
 func (sh *shop) url(addr net.Addr) string {
 	host, port, _ := net.SplitHostPort(addr.String())
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
-		host = sh.cfg.Name
+		host = "localhost"
 	}
 	return fmt.Sprintf("http://%s%s/", net.JoinHostPort(host, port), sh.cfg.Contexts[0])
 }
