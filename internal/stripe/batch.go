@@ -149,11 +149,7 @@ func (s *Stripe) Propose(op []byte, done func(wire.Outcome, error)) {
 		refusal = s.queue.add(op, done)
 	}
 	if refusal != nil {
-		s.work.Add(1)
-		go func() {
-			defer s.work.Done()
-			done(wire.Outcome{}, refusal)
-		}()
+		go done(wire.Outcome{}, refusal)
 	}
 }
 

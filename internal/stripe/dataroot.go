@@ -176,14 +176,23 @@ func syncDir(dir string) error {
 
 // explain adds to an error of the data root what an operator can do about it.
 func explain(dir string, err error) error {
-	uid, gid := os.Getuid(), os.Getgid()
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("data root %q cannot be written by user %d:%d (%w): run chown -R %d:%d on the folder, or use a named volume", dir, uid, gid, err, uid, gid)
-	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("data root %q is on a read-only file system (%w), and user %d:%d must write there: mount it writable", dir, err, uid, gid)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("data root %q is full (%w): free space or enlarge the volume", dir, err)
+	if hint := diskHint(err); hint != "" {
+		return fmt.Errorf("data root %q %s (%w)", dir, hint, err)
 	}
 	return fmt.Errorf("data root %q: %w", dir, err)
+}
+
+// diskHint says what to do about an error that comes from the disk and not from
+// what is on it; "" for any other.
+func diskHint(err error) string {
+	who := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "cannot be written by user " + who + ": run chown -R " + who + " on the folder, or use a named volume"
+	case errors.Is(err, syscall.EROFS):
+		return "is on a read-only file system, and user " + who + " must write there: mount it writable"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "is full: free space or enlarge the volume"
+	}
+	return ""
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -194,7 +195,7 @@ func TestRealFullFileSystem(t *testing.T) {
 		t.Errorf("reads with a full disk: %v", err)
 	}
 	eventually(t, "the status says that the disk is full", func() bool {
-		return strings.Contains(s.Status().DiskError, "is full (no space left")
+		return strings.Contains(s.Status().DiskError, "is full: free space")
 	})
 	if err := syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT, "size=200m"); err != nil {
 		t.Fatal(err)
@@ -294,3 +295,28 @@ func TestCloseDuringASnapshotIsQuick(t *testing.T) {
 		t.Errorf("left behind: %q", left)
 	}
 }
+
+// A term that cannot be written at the start is the disk's fault, and nobody is
+// told to throw the data away.
+func TestFullDiskAtTheStartIsNotCalledDamage(t *testing.T) {
+	s := &Stripe{cfg: Config{Dir: t.TempDir()}, log: testLog(t), id: "x", fsm: &fsm{}, journal: &journal{early: syscall.ENOSPC}}
+	err := s.startRaft(storage{panics{}, panics{}, raft.NewDiscardSnapshotStore()})
+	refusedWith(t, err, "is full", "enlarge the volume")
+	if strings.Contains(err.Error(), "move it away") {
+		t.Errorf("bad advice: %v", err)
+	}
+}
+
+// panics is a store in which raft finds nothing and can write nothing.
+type panics struct{}
+
+func (panics) GetUint64([]byte) (uint64, error) { return 1, nil }
+func (panics) LastIndex() (uint64, error)       { return 0, nil }
+func (panics) SetUint64([]byte, uint64) error   { return syscall.ENOSPC }
+func (panics) StoreLog(*raft.Log) error         { return syscall.ENOSPC }
+func (panics) StoreLogs([]*raft.Log) error      { return syscall.ENOSPC }
+func (panics) GetLog(uint64, *raft.Log) error   { return raft.ErrLogNotFound }
+func (panics) Get([]byte) ([]byte, error)       { return nil, nil }
+func (panics) Set([]byte, []byte) error         { return syscall.ENOSPC }
+func (panics) FirstIndex() (uint64, error)      { return 0, nil }
+func (panics) DeleteRange(_, _ uint64) error    { return nil }

@@ -46,6 +46,8 @@ type journal struct {
 
 	last atomic.Uint64 // index of the last entry stored without an error
 
+	early error // why a term could not be written while opening: raft's panic hides it
+
 	state   sync.Mutex
 	started bool          // false while opening: errors are returned at once
 	closing bool          // set by release
@@ -324,6 +326,9 @@ func (j *journal) persist(write func(*wal.WAL) error) error {
 		}
 		err := j.with(write)
 		if err == nil || !started {
+			if !started {
+				j.early = err
+			}
 			return err
 		}
 		j.fail(err)

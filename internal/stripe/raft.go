@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -55,7 +54,10 @@ func (s *Stripe) startRaft(st storage) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			cause, ok := p.(error)
-			if !ok {
+			switch {
+			case s.journal != nil && s.journal.early != nil:
+				cause = s.journal.early
+			case !ok:
 				cause = fmt.Errorf("%v", p)
 			}
 			err = damaged(s.cfg.Dir, "log", cause)
@@ -80,8 +82,8 @@ func (s *Stripe) startRaft(st storage) (err error) {
 
 // damaged says what to do about state that cannot be used.
 func damaged(dir, what string, err error) error {
-	if explained := explain(dir, err); errors.Is(err, os.ErrPermission) {
-		return explained
+	if hint := diskHint(err); hint != "" {
+		return explain(dir, err)
 	}
 	if errors.Is(err, errLater) {
 		return fmt.Errorf("the %s in data root %q is of a later version: %w: start that version, or give this one another data directory", what, dir, err)
