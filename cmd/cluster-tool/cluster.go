@@ -37,7 +37,7 @@ func (t *tool) findCluster(ctx context.Context, name string, hosts []string, pas
 		return nil, nil, unreachable(answers)
 	case found == nil:
 		return nil, nil, fail(codeBadRequest, "server %s is not configured: it belongs to no cluster yet", unconfigured).
-			hint("configure it first: cluster-tool configure -n %s -l LICENSE -s %s", name, unconfigured)
+			hint("configure it first: cluster-tool configure -n %q -l LICENSE -s %s", name, unconfigured)
 	}
 	return found, answers, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -187,7 +186,13 @@ func lastCause(err error) error {
 		return err
 	}
 	if n := len(ue.Servers); n > 0 {
-		return ue.Servers[n-1].Err
+		last := ue.Servers[n-1].Err
+		var we *wire.Error
+		// A bare word of the client, such as that it is still connecting, says less
+		// than that time ran out.
+		if ue.Cause == nil || errors.As(last, &we) || errors.Unwrap(last) != nil {
+			return last
+		}
 	}
 	return ue.Cause
 }
@@ -216,7 +221,7 @@ func reason(err error) string {
 	case errors.Is(err, syscall.ENETUNREACH):
 		return "network unreachable"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &te) && te.Timeout():
-		return fmt.Sprintf("no answer within %v", probeTime)
+		return "no answer in time"
 	}
 	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }

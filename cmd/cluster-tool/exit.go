@@ -130,11 +130,10 @@ func report(stderr io.Writer, err error) int {
 		return codeSuccess.Number
 	}
 	e := asToolError(err)
-	if e.Message != "" {
-		fmt.Fprintf(stderr, "Error (%s): %s\n", e.Code.Name, e.Message)
-	}
+	// Several faults of the settings come as several lines.
+	fmt.Fprintf(stderr, "Error (%s): %s\n", e.Code.Name, printableLines(e.Message))
 	if e.Hint != "" {
-		fmt.Fprintf(stderr, "Hint: %s\n", e.Hint)
+		fmt.Fprintf(stderr, "Hint: %s\n", printableLines(e.Hint))
 	}
 	return e.Code.Number
 }

@@ -135,7 +135,8 @@ func readLicenseFile(what, name string) ([]byte, error) {
 		return nil, fail(codeBadRequest, "%s %q is a folder, not a file", what, name).
 			hint("when a file that does not exist is mounted into a container, the engine makes a folder of it")
 	case !info.Mode().IsRegular():
-		return nil, fail(codeBadRequest, "%s %q is not a regular file", what, name)
+		return nil, fail(codeBadRequest, "%s %q is not a regular file", what, name).
+			hint("- reads a licence from standard input: curl -s URL | cluster-tool ... -l -")
 	}
 	f, err := os.Open(name)
 	if err != nil {

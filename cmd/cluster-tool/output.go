@@ -92,6 +92,15 @@ func printable(s string) string {
 	}, s)
 }
 
+// printableLines is printable for a text of several lines.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 // shortSize writes bytes as the original does: the largest unit that divides
 // them, "1G", "1536M", "0B".
 func shortSize(n uint64) string {

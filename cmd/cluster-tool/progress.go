@@ -7,8 +7,10 @@ import (
 	"time"
 )
 
-// repeatAfter is how long an unchanged state stays unsaid in a log.
-const repeatAfter = 10 * time.Second
+const (
+	repeatAfter = 10 * time.Second // how long an unchanged state stays unsaid in a log
+	maxLine     = 70               // characters of a line on a terminal, before the seconds
+)
 
 // progress tells what a command waits for. On a terminal one line changes in
 // place; in a log a line appears when the state changes, and now and then again.
@@ -39,7 +41,11 @@ func isTerminal(w io.Writer) bool {
 
 func (p *progress) show(line string) {
 	now := time.Now()
+	line = printable(line)
 	if p.terminal {
+		if r := []rune(line); len(r) > maxLine { // a wrapped line cannot be erased
+			line = string(r[:maxLine-3]) + "..."
+		}
 		fmt.Fprintf(p.w, "\r\x1b[K%s (%d s)", line, int(now.Sub(p.started).Seconds()))
 		p.shown = true
 		return

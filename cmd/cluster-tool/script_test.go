@@ -160,3 +160,17 @@ func TestConfigureWaitsForTheServer(t *testing.T) {
 		t.Errorf("exit %d: %s%s", got, out.String(), errs.String())
 	}
 }
+
+// Interrupted while it waits for a server to be gone, stop says so.
+func TestInterruptedWhileStopping(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c := testcluster.Start(t)
+	var out, errs lockedBuffer
+	done := make(chan int)
+	go func() { done <- run(ctx, []string{"stop", c.Addr()}, nil, strings.NewReader(""), &out, &errs) }()
+	until(t, func() bool { return strings.Contains(errs.String(), "waiting for "+c.Addr()+" to stop") })
+	cancel()
+	if got := <-done; got != codeFailure.Number || !strings.Contains(errs.String(), "Error (FAILURE): interrupted") {
+		t.Errorf("exit %d: %s", got, errs.String())
+	}
+}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"net"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -144,5 +146,33 @@ func TestProgress(t *testing.T) {
 	p.clear()
 	if got := b.String(); got != "\r\x1b[Kwaiting for a (0 s)\r\x1b[K" {
 		t.Errorf("terminal: %q", got)
+	}
+}
+
+// A server that takes connections and says nothing must not hang the tool.
+func TestStatusOfASilentServer(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	runTool(t, nil, "-t", "200", "status", "-s", ln.Addr().String()).want(t, codeBadGateway, "UNREACHABLE", "no answer in time")
+}
+
+// A web server at the port is told from a server of ours.
+func TestStatusOfAWebServer(t *testing.T) {
+	srv := httptest.NewServer(nil)
+	defer srv.Close()
+	runTool(t, nil, "-t", "2000", "status", "-s", srv.Listener.Addr().String()).want(t, codeBadGateway, "UNREACHABLE", "protocol")
+}
+
+// What a server says does not move the cursor.
+func TestServerTextsArePrintable(t *testing.T) {
+	a := newFake(t, "tc1")
+	a.refuse = "BADREQUEST \x1b[31mred"
+	r := runTool(t, nil, "status", "-n", "A", "-s", a.addr)
+	r.want(t, codeBadRequest, "?[31mred")
+	if strings.Contains(r.out+r.errors, "\x1b") {
+		t.Errorf("escape sequence in %q", r.errors)
 	}
 }

@@ -82,8 +82,11 @@ func (t *tool) stop(ctx context.Context, o stopOptions) error {
 			fmt.Fprintf(t.stdout, "%s: Stop successful\n", r.host)
 			continue
 		}
-		fmt.Fprintf(t.stderr, "%s: Stop failed: %s\n", r.host, reason(r.err))
+		fmt.Fprintf(t.stderr, "%s: Stop failed: %s\n", r.host, printable(reason(r.err)))
 		failed = append(failed, answer{host: r.host, err: r.err})
+	}
+	if len(failed) > 0 && errors.Is(context.Cause(ctx), context.Canceled) {
+		return context.Canceled
 	}
 	return partial("stop", len(hosts), failed)
 }
@@ -141,7 +144,7 @@ func (t *tool) waitGone(ctx context.Context, host, password string, before wire.
 	for {
 		now, err := t.probe(ctx, host, password)
 		if ctx.Err() != nil {
-			return fail(codeFailure, "%s was told to stop and is still there after %v", host, t.timeout())
+			return t.stillThere(ctx, host)
 		}
 		// Only a failed connect is an end; a server that is silent may still be writing.
 		var gone *dialError
@@ -150,9 +153,16 @@ func (t *tool) waitGone(ctx context.Context, host, password string, before wire.
 		}
 		p.show("waiting for " + host + " to stop")
 		if !pause(ctx, 200*time.Millisecond) {
-			return fail(codeFailure, "%s was told to stop and is still there after %v", host, t.timeout())
+			return t.stillThere(ctx, host)
 		}
 	}
+}
+
+func (t *tool) stillThere(ctx context.Context, host string) error {
+	if !errors.Is(context.Cause(ctx), errTimeout) {
+		return ctx.Err()
+	}
+	return fail(codeFailure, "%s was told to stop and is still there after %v", host, t.timeout())
 }
 
 // pause waits and reports whether ctx is still alive.

@@ -142,7 +142,7 @@ func (t *tool) waitForServers(ctx context.Context, groups [][]string, password s
 		if len(waiting) == 0 {
 			p.clear()
 			for _, w := range without {
-				fmt.Fprintf(t.stderr, "Warning: going on without %s\n", w)
+				fmt.Fprintf(t.stderr, "Warning: going on without %s\n", printable(w))
 			}
 			return met, nil
 		}
