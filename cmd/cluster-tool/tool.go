@@ -179,4 +179,4 @@ func (t *tool) bounded(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeoutCause(ctx, t.timeout(), errTimeout)
 }
 
-var errTimeout = errors.New("the time of -t is over")
+var errTimeout = fmt.Errorf("the time of -t is over: %w", context.DeadlineExceeded)
