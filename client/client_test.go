@@ -332,3 +332,32 @@ func TestWhereTheNumbersStand(t *testing.T) {
 		t.Errorf("%q", a)
 	}
 }
+
+// A server that does not know either leaves the change unsure, unlike one that
+// refuses for the moment.
+func TestServerThatIsUnsure(t *testing.T) {
+	for word, unsure := range map[wire.Word]bool{wire.ErrUnsure: true, wire.ErrBusy: false} {
+		f := newFake(t, func(c *fakeConn, args []string) { c.refuse(string(word) + " sorry") })
+		c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
+		if _, err := c.Commit(within(t, 100*time.Millisecond), commit("k")); errors.Is(err, ErrUnsure) != unsure || !wire.Is(err, word) {
+			t.Errorf("%s: %v", word, err)
+		}
+	}
+}
+
+func TestRepeatsComeFirstAndInOrder(t *testing.T) {
+	call := func(seq uint64, state int32) *call {
+		k := &call{seq: seq}
+		k.state.Store(state)
+		return k
+	}
+	load, create := call(0, queued), call(0, queued)
+	var got []uint64
+	list := inOrder([]*call{load, call(7, queued), call(9, queued), create}, []*call{call(8, resting), call(5, resting)})
+	for _, k := range list {
+		got = append(got, k.seq)
+	}
+	if fmt.Sprint(got) != "[5 7 8 9 0 0]" || list[4] != load || list[5] != create {
+		t.Errorf("got %v", got)
+	}
+}

@@ -153,6 +153,7 @@ func TestMemoryOnlyRestart(t *testing.T) {
 // Promise: whatever a restart or a kill interrupts is answered in the end, and
 // each acknowledged change is there once.
 func TestChangesOverRestartsAndKills(t *testing.T) {
+	t.Parallel()
 	c := testcluster.Start(t, testcluster.Dir(t.TempDir()))
 	cl := node(t, c)
 	open(t, cl)

@@ -62,6 +62,7 @@ func (m *memory) apply(conn int, args []string) (version uint64) {
 // Law: whatever breaks, an acknowledged change was made exactly once, and one whose
 // caller left at most once; numbers come in order on each connection, the repeats first.
 func TestExactlyOnceUnderKills(t *testing.T) {
+	t.Parallel() // it mostly waits between connections
 	m := &memory{t: t, outcomes: make(map[uint64]uint64), made: make(map[string]int)}
 	f := newFake(t, nil)
 	var healthy atomic.Bool
@@ -221,7 +222,7 @@ func TestAbandonedCallsLeaveNothing(t *testing.T) {
 	c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
 	_, _ = c.Do(within(t, 50*time.Millisecond), true, args("GET", "k")...)
 	before := runtime.NumGoroutine()
-	for range 500 {
+	for range 300 {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Microsecond)
 		if _, err := c.Commit(ctx, commit("k")); err == nil {
 			t.Fatal("an answer")
