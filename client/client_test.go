@@ -346,14 +346,14 @@ func TestServerThatIsUnsure(t *testing.T) {
 }
 
 func TestRepeatsComeFirstAndInOrder(t *testing.T) {
-	call := func(seq uint64, state int32) *call {
+	made := func(seq uint64, state int32) *call {
 		k := &call{seq: seq}
 		k.state.Store(state)
 		return k
 	}
-	load, create := call(0, queued), call(0, queued)
+	load, create := made(0, queued), made(0, queued)
 	var got []uint64
-	list := inOrder([]*call{load, call(7, queued), call(9, queued), create}, []*call{call(8, resting), call(5, resting)})
+	list := inOrder([]*call{load, made(7, queued), made(9, queued), create}, []*call{made(8, resting), made(5, resting)})
 	for _, k := range list {
 		got = append(got, k.seq)
 	}
