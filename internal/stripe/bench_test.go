@@ -95,3 +95,27 @@ func BenchmarkConfirm(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkStart opens a stripe until it is active, with 50 MiB of log to apply.
+func BenchmarkStart(b *testing.B) {
+	cfg := Config{Dir: b.TempDir(), Durability: EverySecond, Logger: slog.New(slog.DiscardHandler)}
+	s := startOn(b, cfg, parts{}, nothing{})
+	form(b, s)
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for op := string(make([]byte, 1024)); s.fsm.bytes.Load() < 50<<20; {
+				do(s, op)
+			}
+		})
+	}
+	wg.Wait()
+	s.Close()
+	for b.Loop() {
+		s := startOn(b, cfg, parts{}, nothing{})
+		form(b, s)
+		b.StopTimer()
+		s.Close()
+		b.StartTimer()
+	}
+}

@@ -104,23 +104,37 @@ func refusedWith(t *testing.T, err error, words ...string) {
 // A write that a crash cut off, anywhere, is taken off, and the log goes on.
 func TestTornTailIsCutBack(t *testing.T) {
 	t.Parallel()
-	for _, keep := range []int{1, 9, 100} {
-		t.Run(fmt.Sprint(keep), func(t *testing.T) {
-			dir, ops := written(t, 20)
-			change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
-				end := walk(b).end
-				torn := append([]byte(nil), b[walHeader:walHeader+400]...) // looks like the start of a batch
-				copy(b[end:], torn[:keep])
-				return b
-			})
-			got, err := opened(t, dir)
-			if err != nil || !slices.Equal(got, append(ops, "one more")) {
-				t.Fatalf("%d operations, %v", len(got), err)
-			}
-			if got, err = opened(t, dir); err != nil || len(got) != len(ops)+2 {
-				t.Fatalf("the second time %d operations, %v", len(got), err)
-			}
+	for _, there := range []int{1, 9, 100} {
+		dir, ops := written(t, 20)
+		change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
+			end := walk(b).end
+			torn := append([]byte(nil), b[walHeader:walHeader+there]...) // as a batch begins
+			copy(b[end:], torn)
+			return b
 		})
+		cutBack(t, dir, ops)
+	}
+	// The last write, cut off or with a hole.
+	for _, missing := range []int{1, 8, 16, 40} {
+		dir, ops := written(t, 20)
+		change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
+			end := walk(b).end
+			for i := end - missing; i < end-missing/2; i++ {
+				b[i] ^= 0xff
+			}
+			return b
+		})
+		cutBack(t, dir, ops[:19])
+	}
+}
+
+func cutBack(t *testing.T, dir string, want []string) {
+	t.Helper()
+	for range 2 {
+		want = append(slices.Clip(want), "one more")
+		if got, err := opened(t, dir); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%d operations, not %d: %v", len(got), len(want), err)
+		}
 	}
 }
 
