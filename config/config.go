@@ -17,6 +17,7 @@ package config
 
 import (
 	"strings"
+	"unicode"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
 	"github.com/terracotta-go/terracotta/websessions"
@@ -118,7 +119,7 @@ type Fault struct {
 	Example string // a line that works; may be ""
 }
 
-// Error returns one line: origin, key and value, problem, example.
+// Error returns one line: key, value, origin, problem, example.
 func (f *Fault) Error() string {
 	var b strings.Builder
 	b.WriteString(f.Key)
@@ -132,5 +133,10 @@ func (f *Fault) Error() string {
 	if f.Example != "" {
 		b.WriteString("; example: " + f.Example)
 	}
-	return b.String()
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, b.String())
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -129,5 +130,50 @@ func TestJavaOpts(t *testing.T) {
 		if _, err := parseJavaOpts(line); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%.20q: %v", line, err)
 		}
+	}
+}
+
+// Whatever stands in the environment: no panic, and a fault names its variable or key.
+func TestAnyEnvironment(t *testing.T) {
+	nasty := []string{"", " ", "0", "-1", "65536", "99999999999999999999", "a", "a b", "%h", "../..", "/", "\x00", "\n", "ü", "[::1]",
+		"terracotta://a", "tcp://x:1", "8MB", "MB", "testdata/pair.xml", "testdata", strings.Repeat("x", 1000)}
+	rapid.Check(t, func(t *rapid.T) {
+		var environ []string
+		for _, rows := range tables {
+			for _, r := range rows {
+				if rapid.IntRange(0, 3).Draw(t, "given") == 0 {
+					environ = append(environ, r.env+"="+rapid.SampledFrom(nasty).Draw(t, r.env))
+				}
+			}
+		}
+		_, server := LoadServer(nil, environ)
+		_, tool := LoadTool(environ)
+		_, cart := LoadCart(nil, environ)
+		for _, err := range []error{server, tool, cart} {
+			if joined, ok := err.(interface{ Unwrap() []error }); ok {
+				for _, fault := range joined.Unwrap() {
+					if f, ok := fault.(*Fault); ok && (f.Key == "" || f.Problem == "" || strings.ContainsAny(f.Error(), "\x00\n")) {
+						t.Fatalf("%q", f.Error())
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestSizesAreExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Uint64Range(1, math.MaxInt64).Draw(t, "n")
+		f := load(serverRows, nil, []string{"TC_MAX_VALUE_SIZE=" + formatSize(n)}, "")
+		if got := f.size("max-value-size", 1, math.MaxInt64); got != n || f.err() != nil {
+			t.Fatalf("%d became %d: %v", n, got, f.err())
+		}
+	})
+}
+
+func TestFaultsStayReadable(t *testing.T) {
+	f := &Fault{Key: "bind", Value: strings.Repeat("x", 5000) + "\n", Origin: "flag --bind", Problem: "is too long"}
+	if line := f.Error(); len(line) > 200 || strings.Contains(line, "\n") || !strings.Contains(line, "…") {
+		t.Errorf("%q", line)
 	}
 }

@@ -72,6 +72,7 @@ func TestParallelAddsOnTwoServersAreAllKept(t *testing.T) {
 }
 
 func TestCartOutlivesTheServersDeath(t *testing.T) {
+	t.Parallel()
 	c := testcluster.Start(t, testcluster.Dir(t.TempDir()))
 	base := open(t, onCluster("box-1", c.URI("shop"))).URL + "/cart/"
 	v := newVisitor(t)
@@ -82,6 +83,7 @@ func TestCartOutlivesTheServersDeath(t *testing.T) {
 }
 
 func TestClusterAway(t *testing.T) {
+	t.Parallel()
 	cart := onCluster("box-1", "terracotta://127.0.0.1:1/shop")
 	cart.Sessions.NonStopTimeout = 50 * time.Millisecond
 	server := open(t, cart).URL
@@ -113,6 +115,7 @@ func TestClusterAway(t *testing.T) {
 }
 
 func TestClusterUnconfigured(t *testing.T) {
+	t.Parallel()
 	c := testcluster.Start(t, testcluster.Unconfigured())
 	server := open(t, onCluster("box-1", c.URI("shop"))).URL
 	v := newVisitor(t)
@@ -160,6 +163,7 @@ func (o *output) await(t *testing.T, pattern string) []string {
 }
 
 func TestRunServesLogsAndStopsInOrder(t *testing.T) {
+	t.Parallel()
 	c := testcluster.Start(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -201,6 +205,7 @@ func TestRunServesLogsAndStopsInOrder(t *testing.T) {
 }
 
 func TestStopDoesNotWaitForARequestThatHangs(t *testing.T) {
+	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var out, errs output
