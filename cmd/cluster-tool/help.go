@@ -20,12 +20,14 @@ func help(cmd *cobra.Command, _ []string) {
 		text = cmd.Short + "."
 	}
 	b.WriteString(text + "\n\nUsage:\n")
-	if f := cmd.Annotations[forms]; f != "" {
-		for line := range strings.SplitSeq(f, "\n") {
-			b.WriteString("  cluster-tool [options] " + line + "\n")
-		}
-	} else {
-		b.WriteString("  " + cmd.UseLine() + "\n")
+	lines := cmd.Annotations[forms]
+	if lines == "" && cmd.HasParent() {
+		lines = strings.TrimPrefix(cmd.CommandPath(), "cluster-tool ")
+	} else if lines == "" {
+		lines = "COMMAND [command-options]"
+	}
+	for line := range strings.SplitSeq(lines, "\n") {
+		b.WriteString("  cluster-tool [options] " + line + "\n")
 	}
 	commands := ""
 	for _, c := range cmd.Commands() {

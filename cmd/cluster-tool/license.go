@@ -17,8 +17,9 @@ import (
 
 func (t *tool) licenseCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "license COMMAND",
-		Short: "Look at a licence file, without any server",
+		Use:         "license",
+		Annotations: map[string]string{forms: "license inspect FILE\nlicense verify FILE"},
+		Short:       "Look at a licence file, without any server",
 		Example: `  cluster-tool license verify license.xml
   cluster-tool license inspect license.xml`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -176,3 +176,21 @@ func TestServerTextsArePrintable(t *testing.T) {
 		t.Errorf("escape sequence in %q", r.errors)
 	}
 }
+
+// Law: what is taken is a host and a port, and reads the same again.
+func FuzzParseHost(f *testing.F) {
+	f.Add("terracotta:9410")
+	f.Add("[fd00::7]:9510")
+	f.Fuzz(func(t *testing.T, s string) {
+		h, err := parseHost(s)
+		if err != nil {
+			return
+		}
+		if _, _, err := net.SplitHostPort(h); err != nil {
+			t.Errorf("%q became %q: %v", s, h, err)
+		}
+		if again, err := parseHost(h); err != nil || again != h {
+			t.Errorf("%q became %q and then %q, %v", s, h, again, err)
+		}
+	})
+}

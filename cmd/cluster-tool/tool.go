@@ -79,10 +79,8 @@ func (t *tool) gated() (config.Tool, error) {
 // rootCommand builds the command line: one constructor per command, each in a file of its own.
 func (t *tool) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use: "cluster-tool [options] COMMAND [command-options]",
-		// The form says [options] already.
-		DisableFlagsInUseLine: true,
-		Short:                 "Administer a Terracotta cluster",
+		Use:   "cluster-tool [options] COMMAND [command-options]",
+		Short: "Administer a Terracotta cluster",
 		Long: "Administer a Terracotta cluster: configure it with a licence, show its status, stop its servers.\n\n" +
 			"Options of the tool stand before the command, options of a command after it.",
 		Example: `  cluster-tool configure -n MyCluster -l license.xml -s terracotta
