@@ -41,12 +41,12 @@ func (o *Ownership) Invalidate(m *Member, c *wire.Invalidate, done func(wire.Out
 	o.change(m, &c.Write, b, done)
 }
 
-// Renew proposes a new key for a session. The outcome's token is a ticket for
-// further commits under the new key.
+// Renew proposes a new key for a session. The outcome's token is the command's
+// own: a fresh ticket would cover changes that its request has not read.
 func (o *Ownership) Renew(m *Member, c *wire.Renew, done func(wire.Outcome, error)) {
 	b := buffers.Get().(*[]byte)
 	*b = store.AppendRenew((*b)[:0], c)
-	o.change(m, &c.Write, b, o.ticketed(done))
+	o.change(m, &c.Write, b, done)
 }
 
 // buffers holds *[]byte for operations on their way to the stripe, which copies them.

@@ -234,14 +234,14 @@ func TestValuesAboveTheLimitAreRefused(t *testing.T) {
 	})
 }
 
-func TestRenewGivesATicketAndLogoutHolds(t *testing.T) {
+func TestRenewKeepsTheTicketAndLogoutHolds(t *testing.T) {
 	timed(t, Config{}, func(r *rig) {
 		m, _ := r.joined(1, 1)
 		first := r.create(m, "old", time.Minute, 0)
 		out, err := wait(func(done func(wire.Outcome, error)) {
 			r.Renew(m, &wire.Renew{Write: r.write(m, "old", first.Token), NewKey: []byte("new"), SetUser: true, User: []byte("bob")}, done)
 		})
-		if err != nil || out.Token.Counter == 0 || out.Token.SameGrant(first.Token) || out.Token.Index != out.Version {
+		if err != nil || out.Token != first.Token {
 			t.Fatalf("renew: %+v, %v", out, err)
 		}
 		_, _, err = r.read(m, "old", wire.LoadRead)
@@ -261,6 +261,36 @@ func TestRenewGivesATicketAndLogoutHolds(t *testing.T) {
 		}
 		_, err = r.set(m, "new", out.Token, "a", "still logged in")
 		r.refused(wire.ErrSessionGone, err)
+	})
+}
+
+// A renewal must not make its request's ticket cover what another request
+// committed meanwhile.
+func TestRenewDoesNotCoverUnreadChanges(t *testing.T) {
+	timed(t, Config{}, func(r *rig) {
+		m, _ := r.joined(1, 1)
+		first := r.create(m, "old", time.Minute, 0)
+		if _, err := r.set(m, "old", first.Token, "cart", "none"); err != nil {
+			t.Fatal(err)
+		}
+		slow, _, err := r.read(m, "old", wire.LoadRead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		quick, _, _ := r.read(m, "old", wire.LoadRead)
+		if out, err := r.set(m, "old", quick.Token, "cart", "book"); err != nil || len(out.Dropped) > 0 {
+			t.Fatalf("quick commit: %+v, %v", out, err)
+		}
+		renewed, err := wait(func(done func(wire.Outcome, error)) {
+			r.Renew(m, &wire.Renew{Write: r.write(m, "old", slow.Token), NewKey: []byte("new")}, done)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := r.set(m, "new", renewed.Token, "cart", "stale")
+		if err != nil || len(out.Dropped) != 1 {
+			t.Errorf("a change that had not read the last one was taken: %+v, %v", out, err)
+		}
 	})
 }
 

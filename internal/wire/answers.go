@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -12,12 +13,46 @@ import (
 // 10 key token owned version age-ms idle-ms idlemax-ms remaining-ms user (name value)*
 // The count is that of the fields before the attributes, itself included.
 func (s *Session) AppendTo(dst [][]byte) [][]byte {
-	dst = append(dst, []byte("10"), s.Key, s.Token.AppendTo(nil), boolArg(s.Owned), uintArg(s.Version),
-		msArg(s.Age), msArg(s.Idle), msArg(s.IdleMax), msArg(s.Remaining), s.User)
+	dst, _ = s.AppendWith(dst, make([]byte, 0, 160))
+	return dst
+}
+
+// AppendWith is AppendTo for a server that answers many: the numbers are
+// written behind scratch, which is returned longer, and dst points into it.
+func (s *Session) AppendWith(dst [][]byte, scratch []byte) ([][]byte, []byte) {
+	n := numbers(scratch)
+	dst = append(dst, sessionHeader, s.Key, n.token(s.Token), boolArg(s.Owned), n.uint(s.Version),
+		n.millis(s.Age), n.millis(s.Idle), n.millis(s.IdleMax), n.millis(s.Remaining), s.User)
 	for _, a := range s.Attributes {
 		dst = append(dst, a.Name, a.Value)
 	}
-	return dst
+	return dst, n
+}
+
+var sessionHeader = []byte("10") // never changed
+
+// numbers is memory for the digits of one answer. What it has handed out stays
+// valid where it grows.
+type numbers []byte
+
+func (n *numbers) from(start int) []byte { return (*n)[start:len(*n):len(*n)] }
+
+func (n *numbers) token(t Token) []byte {
+	start := len(*n)
+	*n = t.AppendTo(*n)
+	return n.from(start)
+}
+
+func (n *numbers) uint(v uint64) []byte {
+	start := len(*n)
+	*n = strconv.AppendUint(*n, v, 10)
+	return n.from(start)
+}
+
+func (n *numbers) millis(d time.Duration) []byte {
+	start := len(*n)
+	*n = appendMillis(*n, d)
+	return n.from(start)
 }
 
 // ParseSession parses the answer to a TC.LOAD.
@@ -99,11 +134,13 @@ func answer(cmd string, a [][]byte, known int) (p *args, rest [][]byte) {
 	return p, rest
 }
 
+var zero, one = []byte("0"), []byte("1") // never changed
+
 func boolArg(b bool) []byte {
 	if b {
-		return []byte("1")
+		return one[:1:1]
 	}
-	return []byte("0")
+	return zero[:1:1]
 }
 
 func (p *args) bool(what string) bool {

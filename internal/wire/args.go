@@ -37,11 +37,13 @@ func uintArg(n uint64) []byte { return strconv.AppendUint(nil, n, 10) }
 
 // msArg writes a duration as whole milliseconds, rounded up so that a short one
 // does not become "none".
-func msArg(d time.Duration) []byte {
+func msArg(d time.Duration) []byte { return appendMillis(nil, d) }
+
+func appendMillis(dst []byte, d time.Duration) []byte {
 	if d < 0 {
-		return []byte("-1")
+		return append(dst, "-1"...)
 	}
-	return strconv.AppendInt(nil, int64((d+time.Millisecond-1)/time.Millisecond), 10)
+	return strconv.AppendInt(dst, int64((d+time.Millisecond-1)/time.Millisecond), 10)
 }
 
 // maxMillis bounds durations to a hundred years, far from any overflow.

@@ -202,8 +202,8 @@ type Session struct {
 }
 
 // Outcome is the answer to a Write, and what the store remembers for a repeat.
-// Err is nil or the refusal. Token is set for a Create and Renew: the ticket for further
-// commits of the same request. Dropped names the attributes whose change came too late.
+// Err is nil or the refusal. Token is set for a Create, as the ticket for
+// further commits of the same request, and is the command's own for a Renew. Dropped names the attributes whose change came too late.
 type Outcome struct {
 	Err     *Error
 	Version uint64 // store index of this change
