@@ -37,6 +37,7 @@ type queue struct {
 	ops    int
 	bytes  int
 	closed bool
+	out    bool     // a batch was taken, and its taker has not come back for the next
 	spare  []*batch // emptied, to be used again
 }
 
@@ -86,6 +87,7 @@ func (q *queue) emptyLocked(size int) *batch {
 func (q *queue) take() *batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.out = false
 	for len(q.list) == 0 && !q.closed {
 		q.wake.Wait()
 	}
@@ -110,7 +112,15 @@ func (q *queue) take() *batch {
 	if len(q.list) == 0 {
 		q.bytes = 0 // sizes were counted as upper bounds
 	}
+	q.out = true
 	return b
+}
+
+// idle reports whether no batch is under way.
+func (q *queue) idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.out
 }
 
 // recycle takes back a batch whose bytes nobody holds any more.

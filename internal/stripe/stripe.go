@@ -325,7 +325,7 @@ func (s *Stripe) close() error {
 		b.answer(nil, errStopping)
 	}
 	// What was proposed is awaited before raft ends: raft forgets to answer some.
-	within(closePatience, func() bool { return s.flight.Load() == nil })
+	within(closePatience, s.queue.idle)
 	close(s.stop)
 	if s.journal != nil {
 		s.journal.release()
@@ -335,6 +335,8 @@ func (s *Stripe) close() error {
 		defer close(ended)
 		s.confirmer.await()
 		s.raft.Shutdown().Error()
+		s.giveUp()
+		s.work.Wait()
 	}()
 	select {
 	case <-ended:
@@ -342,8 +344,6 @@ func (s *Stripe) close() error {
 		s.giveUp()
 		return errors.New("close the stripe: the disk does not answer")
 	}
-	s.giveUp()
-	s.work.Wait()
 	return s.closeFiles()
 }
 
