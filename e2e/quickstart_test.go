@@ -85,7 +85,13 @@ func TestQuickstartVerbatim(t *testing.T) {
 			shell(line)
 		case configureCommand:
 			// What this test may add: the way to the test's own web server, and its CA.
-			out := shell(strings.Replace(line, "docker run ", "docker run --link license:server -v "+ca+":/ca.pem:ro -e LICENSE_CA=/ca.pem ", 1))
+			linked := strings.Replace(line, "docker run ", "docker run --link license:server ", 1)
+			out, code := command(t, root, nil, "sh", "-ec", linked)
+			if code != 48 {
+				t.Errorf("a certificate that nobody vouches for: exit status %d", code)
+			}
+			mustContain(t, out, "Error (HANDSHAKE_OR_SECURITY_ERROR): ", "LICENSE_CA")
+			out = shell(strings.Replace(linked, "docker run ", "docker run -v "+ca+":/ca.pem:ro -e LICENSE_CA=/ca.pem ", 1))
 			mustContain(t, out, "License installation successful", "Configuration successful", "Command completed successfully.")
 		case logsCommand:
 			follow(t, line)

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/terracotta-go/terracotta/config"
 )
 
 func TestMain(m *testing.M) {
@@ -25,6 +28,12 @@ func TestMain(m *testing.M) {
 			os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, clock))
 		},
 	})
+}
+
+func TestProductVersionIsTheBuilds(t *testing.T) {
+	if !strings.HasPrefix(config.Version, productVersion+".") {
+		t.Errorf("licences are issued for %q, this is %q", productVersion, config.Version)
+	}
 }
 
 func TestCommands(t *testing.T) {

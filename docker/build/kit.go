@@ -140,8 +140,12 @@ func command(ctx context.Context, o options, env []string, name string, args ...
 }
 
 func addTexts(t tree, _ options) error {
-	for _, name := range []string{"LICENSE", "EULA", "README.md"} {
-		if err := t.addFrom(name, name, 0o644); err != nil {
+	names, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		return err
+	}
+	for _, name := range append(names, "LICENSE", "EULA", "README.md", "CHANGELOG.md") {
+		if err := t.addFrom(name, filepath.ToSlash(name), 0o644); err != nil {
 			return err
 		}
 	}

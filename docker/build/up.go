@@ -210,7 +210,7 @@ func awaitHealthy(ctx context.Context, engine *client.Client, o options, project
 				told[service] = state
 				fmt.Fprintf(o.out, "  %-12s %s\n", service, state)
 			}
-			if failed && info.RestartCount >= 3 {
+			if failed && (info.RestartCount >= 3 || info.State.Status == "exited") { // the engine has tried again, or won't
 				return fmt.Errorf("%s %s\n%s", service, state, lastLines(engine, c.ID))
 			}
 			ready = ready && done
