@@ -55,7 +55,8 @@ func healthAddress(cfg config.Server) string {
 	return net.JoinHostPort(host, strconv.Itoa(cfg.Self.Port))
 }
 
-// ping asks for a sign of life. A server that first wants a password is alive.
+// ping asks for a sign of life. A server that first wants a password, or that
+// has too many connections, is alive: a restart would only make it worse.
 func ping(ctx context.Context, addr string) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
@@ -75,7 +76,7 @@ func ping(ctx context.Context, addr string) error {
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
 		return err
-	case strings.HasPrefix(line, "+PONG"), strings.HasPrefix(line, "-NOAUTH"):
+	case strings.HasPrefix(line, "+PONG"), strings.HasPrefix(line, "-NOAUTH"), strings.HasPrefix(line, "-BUSY"):
 		return nil
 	}
 	return fmt.Errorf("unexpected answer %q to PING", strings.TrimSpace(line))

@@ -177,12 +177,22 @@ func (a *answers) writeLocked() {
 	a.changed.Broadcast()
 }
 
+// writePiece is what a peer must take within the time for one write, so that a
+// slow one gets a large answer and one that reads nothing is cut off.
+const writePiece = 256 << 10
+
 func (a *answers) write(buf []byte) error {
-	if err := a.nc.SetWriteDeadline(time.Now().Add(a.limits.Write)); err != nil {
-		return err
+	for len(buf) > 0 {
+		piece := buf[:min(len(buf), writePiece)]
+		if err := a.nc.SetWriteDeadline(time.Now().Add(a.limits.Write)); err != nil {
+			return err
+		}
+		if _, err := a.nc.Write(piece); err != nil {
+			return err
+		}
+		buf = buf[len(piece):]
 	}
-	_, err := a.nc.Write(buf)
-	return err
+	return nil
 }
 
 // flush is called by the reading goroutine before it waits for input: all that
@@ -203,8 +213,9 @@ func (a *answers) flush() bool {
 }
 
 // crowded reports whether the inline answers must be handed over before the
-// next command, although more input has arrived.
-func (a *answers) crowded() bool { return len(a.inline) > keepBuffer }
+// next command, although more input has arrived. Half of what is kept, so that
+// a stream of usual answers never grows a buffer that must be given back.
+func (a *answers) crowded() bool { return len(a.inline) > keepBuffer/2 }
 
 // drain waits until every waiting command is answered and written, at most for
 // limit, then lets nothing more out and awaits the flush that runs.

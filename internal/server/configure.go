@@ -31,23 +31,17 @@ func (c *conn) runConfigure(args [][]byte) {
 		c.refuse(wire.ErrBadRequest, "the request is not the JSON of a ConfigureRequest: "+printable(err.Error()))
 		return
 	}
-	place := c.wait()
-	c.aside.Go(func() {
+	c.beside(func(context.Context) ([]byte, error) {
 		// Not the connection's context: a cluster must not be half configured
 		// because somebody pressed a key.
 		ctx, cancel := context.WithTimeout(c.srv.ctx, configureTimeout)
 		defer cancel()
 		answer, err := c.srv.Configure(ctx, &request)
-		place.settle(func(dst []byte) []byte {
-			if err != nil {
-				return appendError(dst, busyInstead(err))
-			}
-			doc, err := json.Marshal(&answer)
-			if err != nil {
-				return appendError(dst, err)
-			}
-			return resp.AppendBulk(dst, doc)
-		})
+		if err != nil {
+			return nil, err
+		}
+		doc, err := json.Marshal(&answer)
+		return resp.AppendBulk(nil, doc), err
 	})
 }
 

@@ -33,7 +33,8 @@ type conn struct {
 	member   *ownership.Member // nil before TC.JOIN
 	leaving  bool              // close after the answers that are there
 	encode   func(*wire.Session)
-	fields   [][]byte // scratch of encode
+	fields   [][]byte // scratch of encode, and digits
+	digits   []byte
 	loads    waitingLoads
 	aside    sync.WaitGroup // commands that run beside the reading goroutine
 
@@ -70,15 +71,16 @@ func (c *conn) run() {
 	c.ended(c.serve())
 	c.drain(c.srv.cfg.Limits.Drain)
 	c.cancel()
-	c.aside.Wait()
 	if c.member != nil {
 		c.member.Left()
 	}
+	c.aside.Wait()
 }
 
 // Close ends the connection without waiting: ownership calls it when the node
 // has opened a newer one.
 func (c *conn) Close() error {
+	c.cancel() // a join or load that waits ends, too
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.breakLocked()
@@ -245,6 +247,22 @@ func browser(args [][]byte) bool {
 		}
 	}
 	return len(args) == 3 && bytes.HasPrefix(args[2], []byte("HTTP/")) && bytes.HasPrefix(args[1], []byte("/"))
+}
+
+// beside runs a command that may wait for long in a goroutine of its own: for
+// the few of which nobody sends many. f gets the connection's context and
+// returns the answer; the arguments it uses must be copies.
+func (c *conn) beside(f func(ctx context.Context) ([]byte, error)) {
+	place := c.wait()
+	c.aside.Go(func() {
+		answer, err := f(c.ctx)
+		place.settle(func(dst []byte) []byte {
+			if err != nil {
+				return appendError(dst, busyInstead(err))
+			}
+			return append(dst, answer...)
+		})
+	})
 }
 
 // refuse answers the command being executed with an error.

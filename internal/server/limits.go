@@ -21,7 +21,7 @@ type Limits struct {
 	Handshake      time.Duration // for the first command, and for AUTH where a password is set
 	Command        time.Duration // from the first byte of a command to its last
 	Idle           time.Duration // between commands, on a connection that has not joined
-	Write          time.Duration // for one write: a peer that never reads is cut off then
+	Write          time.Duration // for a peer to take the next 256 KiB: one that never reads is cut off
 	AuthDelay      time.Duration // before the answer to a wrong password
 	Drain          time.Duration // for commands that still run when a connection ends
 }

@@ -185,7 +185,7 @@ func (c *conn) load(args [][]byte) {
 }
 
 func (c *conn) appendSession(s *wire.Session) {
-	c.fields = s.AppendTo(c.fields[:0])
+	c.fields, c.digits = s.AppendWith(c.fields[:0], c.digits[:0])
 	c.inline = appendList(c.inline, c.fields)
 	clear(c.fields) // they alias the record, which is ours only here
 }
@@ -197,16 +197,12 @@ func (c *conn) show(args [][]byte) {
 		c.refuse(wire.ErrBadRequest, "dataset or key is empty or too long")
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, joinTimeout)
-	defer cancel()
-	mark := len(c.inline)
-	err := c.srv.own.Load(ctx, c.member, &l, func(s *wire.Session) {
-		c.inline = appendLabelled(c.inline, c.proto, s)
+	l.Dataset, l.Key = bytes.Clone(l.Dataset), bytes.Clone(l.Key)
+	proto, member := c.proto, c.member
+	c.beside(func(ctx context.Context) (answer []byte, err error) {
+		err = c.srv.own.Load(ctx, member, &l, func(s *wire.Session) { answer = appendLabelled(nil, proto, s) })
+		return answer, err
 	})
-	if err != nil {
-		c.inline = c.inline[:mark]
-		c.fail(busyInstead(err))
-	}
 }
 
 func appendLabelled(dst []byte, proto int, s *wire.Session) []byte {
@@ -296,14 +292,11 @@ func (c *conn) runLoads(member *ownership.Member) {
 
 // user lists the sessions of a user.
 func (c *conn) user(args [][]byte) {
-	ctx, cancel := context.WithTimeout(c.ctx, joinTimeout)
-	defer cancel()
-	list, err := c.srv.own.UserSessions(ctx, args[0], args[1])
-	if err != nil {
-		c.fail(busyInstead(err))
-		return
-	}
-	c.inline = appendList(c.inline, wire.AppendUserSessions(nil, list))
+	dataset, user := bytes.Clone(args[0]), bytes.Clone(args[1])
+	c.beside(func(ctx context.Context) ([]byte, error) {
+		list, err := c.srv.own.UserSessions(ctx, dataset, user)
+		return appendList(nil, wire.AppendUserSessions(nil, list)), err
+	})
 }
 
 // isConfigured reports whether this server belongs to a configured cluster.
