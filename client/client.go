@@ -122,7 +122,7 @@ func (c *Client) newNodeLocked() {
 // a simple or bulk string or integer as a list of one; nested answers come flattened,
 // with nil for a null in them. An error reply comes back as *wire.Error.
 // Without a connection, Do waits for one until ctx ends; the *UnavailableError then names
-// every server tried and why. A command whose fate is unknown when the connection breaks is
+// every server tried and why. Nothing is sent under a ctx that has ended already. A command whose fate is unknown when the connection breaks is
 // sent again only where idempotent is true; else its error wraps ErrUnsure.
 //
 // Refusals that pass (wire.Word.Retryable) are waited out too. UNCONFIGURED only with

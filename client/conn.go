@@ -137,6 +137,9 @@ func (c *Client) read(cn *conn) error {
 		k := cn.inflight.pop()
 		if k == nil {
 			c.mu.Unlock()
+			if reply.Type == '-' { // parting words, such as those to a connection too many
+				return wire.ParseError(string(reply.Bytes))
+			}
 			return &resp.ProtocolError{Text: "an answer has come to no command"}
 		}
 		cn.answers++
