@@ -66,17 +66,16 @@ func makeKit(ctx context.Context, o options) (string, error) {
 			return "", fmt.Errorf("make the development key and licence: %w", err)
 		}
 	}
-	dir := kitDir(o.version)
-	fmt.Fprintf(o.out, "kit: compiling for linux/%s\n", o.arch)
-	compiled, err := compile(ctx, o)
-	if err != nil {
-		return "", err
-	}
 	t := tree{}
 	for _, add := range []func(tree, options) error{addTexts, addImages, addSkeleton, addTrusted} {
 		if err := add(t, o); err != nil {
 			return "", err
 		}
+	}
+	fmt.Fprintf(o.out, "kit: compiling for linux/%s\n", o.arch)
+	compiled, err := compile(ctx, o)
+	if err != nil {
+		return "", err
 	}
 	for name, folder := range binaries {
 		if err := t.addFrom(filepath.Join(compiled, name), folder+"/"+name, 0o755); err != nil {
@@ -86,6 +85,7 @@ func makeKit(ctx context.Context, o options) (string, error) {
 	if err := t.refusePrivateKeys(devDir); err != nil {
 		return "", err
 	}
+	dir := kitDir(o.version)
 	changed, err := t.writeTo(dir)
 	if err != nil {
 		return "", err
