@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/terracotta-go/terracotta/client"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -132,6 +134,28 @@ func TestCannotKeepLicense(t *testing.T) {
 		e := asToolError(cannotKeep("/licenses/license.xml", &os.PathError{Op: "open", Path: "x", Err: cause}))
 		if e.Code != codeBadRequest || !strings.Contains(e.Message, "/licenses") || !strings.Contains(e.Hint, want) {
 			t.Errorf("%v: %s (%s)", cause, e.Message, e.Hint)
+		}
+	}
+}
+
+// The few words by which progress lines and errors say why a server is not there.
+func TestReason(t *testing.T) {
+	for want, err := range map[string]error{
+		"":                           nil,
+		"connection refused":         &dialError{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}},
+		"host name not found":        &net.DNSError{Err: "no such host", IsNotFound: true},
+		"host name lookup: timeout":  &net.DNSError{Err: "timeout", IsTimeout: true},
+		"connection reset":           fmt.Errorf("answer to HELLO: %w", syscall.ECONNRESET),
+		"no route to the host":       syscall.EHOSTUNREACH,
+		"network unreachable":        syscall.ENETUNREACH,
+		"no answer in time":          fmt.Errorf("ask: %w", context.DeadlineExceeded),
+		"wrong password":             &client.UnavailableError{Servers: []client.Attempt{{Server: "a:1", Err: &wire.Error{Word: wire.ErrWrongPass, Text: "wrong password"}}}},
+		"one; two":                   errors.New("one\ntwo"),
+		"answer to HELLO: strange":   &client.UnavailableError{Cause: context.DeadlineExceeded, Servers: []client.Attempt{{Err: fmt.Errorf("answer to HELLO: %w", errors.New("strange"))}}},
+		"it is stopping, come later": &wire.Error{Word: wire.ErrStopping, Text: "it is stopping, come later"},
+	} {
+		if got := reason(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
 		}
 	}
 }

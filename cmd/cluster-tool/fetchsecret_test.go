@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -256,4 +257,21 @@ func FuzzRedacted(f *testing.F) {
 			t.Errorf("%q shows its user: %q", s, shown)
 		}
 	})
+}
+
+func TestFetchProxyForbidsTheHost(t *testing.T) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }))
+	t.Cleanup(proxy.Close)
+	x := newFetching(t, &httptest.Server{URL: "https://licences.example"}, "/l")
+	x.proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
+	x.fails(codeBadGateway, "proxy", "refuses", "403")
+}
+
+func TestFetchServerOfOldTLSOnly(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(content))
+	srv.Config.ErrorLog = quiet(t)
+	srv.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	newFetching(t, srv, "/l").fails(codeSecurity, "TLS handshake")
 }
