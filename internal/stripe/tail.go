@@ -64,8 +64,8 @@ func mendTail(dir string, vfs types.VFS, lazy bool, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	b := make([]byte, info.Size())
-	if n, err := f.ReadAt(b, 0); err != nil && !(err == io.EOF && n == len(b)) {
+	b, err := readUsed(f, info.Size())
+	if err != nil {
 		return err
 	}
 	found := walk(b)
@@ -127,8 +127,35 @@ func walk(b []byte) (good walked) {
 	return good
 }
 
-// lastNonZero returns the length of b without the zeros at its end. Files are
+// readUsed reads a file of that size without the zeros at its end: files are
 // allocated whole, so mostly there is little else.
+func readUsed(f io.ReaderAt, size int64) ([]byte, error) {
+	buf := make([]byte, 128<<10)
+	for size > 0 {
+		start := (size - 1) / int64(len(buf)) * int64(len(buf))
+		part := buf[:size-start]
+		if err := readFull(f, part, start); err != nil {
+			return nil, err
+		}
+		if n := lastNonZero(part); n > 0 {
+			size = min(size, start+int64(n+frameAlign-1)/frameAlign*frameAlign) // whole frames
+			break
+		}
+		size = start
+	}
+	b := make([]byte, size)
+	return b, readFull(f, b, 0)
+}
+
+func readFull(f io.ReaderAt, b []byte, off int64) error {
+	n, err := f.ReadAt(b, off)
+	if n == len(b) {
+		return nil // an EOF right behind it is none
+	}
+	return err
+}
+
+// lastNonZero returns the length of b without the zeros at its end.
 func lastNonZero(b []byte) int {
 	var zeros [4096]byte
 	n := len(b)
