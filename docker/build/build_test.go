@@ -242,6 +242,8 @@ func TestJudge(t *testing.T) {
 		{"configure", &container.State{Status: "exited"}, "done", true, false},
 		{"configure", &container.State{Status: "exited", ExitCode: 40}, "failed with status 40", false, true},
 		{"configure", &container.State{Status: "running"}, "running", false, false},
+		{"configure", &container.State{Status: "restarting", ExitCode: 28},
+			"changed nothing: the volumes hold a cluster with another licence (make down removes it and its sessions)", true, false},
 		{"terracotta", &container.State{Status: "exited"}, "failed with status 0", false, true},
 		{"terracotta", &container.State{Status: "restarting", ExitCode: 10}, "failed with status 10", false, true},
 		{"terracotta", &container.State{Status: "created"}, "created", false, false},

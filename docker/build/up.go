@@ -28,7 +28,10 @@ var ports = []struct{ service, variable, standard string }{
 	{"cart-2", "CART2_PORT", "9082"},
 }
 
-const healthyWithin = 2 * time.Minute
+const (
+	healthyWithin     = 2 * time.Minute
+	alreadyConfigured = 28 // exit status of cluster-tool configure
+)
 
 // up builds the images, starts compose.yaml and waits until all is healthy.
 // Where everything runs already it changes nothing.
@@ -232,6 +235,9 @@ func judge(service string, state *container.State) (what string, done, failed bo
 	switch {
 	case state.Status == "exited" && state.ExitCode == 0 && service == "configure":
 		return "done", true, false
+	case state.ExitCode == alreadyConfigured && service == "configure" && state.Status != "running":
+		// A renewed licence, or the volumes of another clone: what runs, runs on.
+		return "changed nothing: the volumes hold a cluster with another licence (make down removes it and its sessions)", true, false
 	case state.Status == "exited" || state.Status == "restarting":
 		return fmt.Sprintf("failed with status %d", state.ExitCode), false, true
 	case state.Status == "running" && state.Health == nil:
