@@ -78,7 +78,7 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 
-	err = ready(stopAsked, cfg, sp, ln.Addr(), log)
+	err = ready(stopAsked, cfg, sp, srv, ln.Addr(), log)
 	if err == nil {
 		select {
 		case err = <-failed: // only a listener that broke: nobody has asked to stop
@@ -179,13 +179,14 @@ func warn(cfg config.Server, log *slog.Logger) {
 
 // ready waits until a configured server is active and writes the last line of
 // the start.
-func ready(ctx context.Context, cfg config.Server, sp *stripe.Stripe, addr net.Addr, log *slog.Logger) error {
+func ready(ctx context.Context, cfg config.Server, sp *stripe.Stripe, srv *server.Server, addr net.Addr, log *slog.Logger) error {
 	if !sp.Status().Formed {
 		log.Info("this server belongs to no cluster yet: configure one and install its licence with cluster-tool",
 			"command", fmt.Sprintf("cluster-tool configure -n NAME -l LICENSE -s %s:%d", cfg.Self.Host, cfg.Self.Port))
 	} else if err := becomeActive(ctx, sp); err != nil {
 		return err
 	}
+	srv.LogWarnings()
 	if ctx.Err() == nil {
 		log.Info(fmt.Sprintf("Terracotta Server instance has started up as ACTIVE node on %s successfully, and is now ready for work.", shown(addr)))
 	}

@@ -86,24 +86,21 @@ func growthOf(c *wire.Cluster, version string) license.Growth {
 	return g
 }
 
-// watchLicence logs at the start, and then every half an hour, what an operator
-// must know about keys and licence.
-func (s *Server) watchLicence() {
+// LogWarnings logs what an operator must know about trusted keys and the
+// installed licence. The process calls it at its start, once the log was read;
+// what matters later is logged again every half an hour.
+func (s *Server) LogWarnings() {
 	for _, w := range s.developmentKeys() {
 		s.log.Warn(w)
 	}
+	s.logLicence(s.store.Cluster())
+}
+
+func (s *Server) watchLicence() {
 	ticker := time.NewTicker(licenceInterval)
 	defer ticker.Stop()
-	changes := s.stripe.Changes()
-	known := false // the cluster was there when last looked: its log is read after the start
 	for {
-		cluster := s.store.Cluster()
-		if cluster != nil && !known {
-			known = true
-			s.logLicence(cluster)
-		}
 		select {
-		case <-changes:
 		case <-ticker.C:
 			s.logLicence(s.store.Cluster())
 		case <-s.ctx.Done():

@@ -198,6 +198,7 @@ func (c *Cluster) Start() {
 	}()
 	c.running = true
 	c.waitActive() // an unformed stripe says so at once
+	c.srv.LogWarnings()
 	if st.Cluster() == nil && !c.o.unconfigured {
 		c.Configure()
 	}
