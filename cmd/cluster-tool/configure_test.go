@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 	"github.com/terracotta-go/terracotta/internal/wire"
+	"github.com/terracotta-go/terracotta/license"
 )
 
 func TestConfigureAPairOneServerOfWhichIsDown(t *testing.T) {
@@ -58,11 +60,19 @@ func TestConfigureMismatchesAcrossStripes(t *testing.T) {
 		want(t, codeBadRequest, `Mismatched off-heap resources: stripe 1 has "offheap-1" of 512M; stripe 2 has "offheap-2" of 512M`)
 }
 
-// The licence is asked first: its MultiStripe is no. Allowed, the version is.
+// The licence is asked first: its MultiStripe is no. Where it is yes, this version says no.
 func TestConfigureSeveralStripes(t *testing.T) {
-	l, env, _ := licensed(t)
+	c := testcluster.Start(t, testcluster.Unconfigured())
+	env := []string{"TC_TRUSTED_KEYS=" + c.TrustedKeys()}
 	a, b := newFake(t, "tc1"), newFake(t, "tc2")
-	runTool(t, env, "configure", "-n", "A", "-l", l, "-s", a.addr, "-s", b.addr).want(t, codeBadRequest, "MultiStripe")
+	runTool(t, env, "configure", "-n", "A", "-l", c.LicenseFile(), "-s", a.addr, "-s", b.addr).want(t, codeBadRequest, "MultiStripe")
+
+	file := filepath.Join(t.TempDir(), "license.xml")
+	doc := c.IssueLicense(func(l *license.License) { l.Flags[license.FlagMultiStripe] = true })
+	if err := os.WriteFile(file, doc, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	runTool(t, env, "configure", "-n", "A", "-l", file, "-s", a.addr, "-s", b.addr).want(t, codeNotImplemented, "2 stripes")
 	if len(a.asked)+len(b.asked) > 0 {
 		t.Error("a server was asked")
 	}

@@ -139,7 +139,13 @@ func longSRD(args []string) []string {
 // flagError explains an option that pflag refused.
 func flagError(cmd *cobra.Command, err error) error {
 	e := fail(codeBadRequest, "%v", err).hint("%s --help shows the options", cmd.CommandPath())
-	if cmd.HasParent() {
+	if !cmd.HasParent() {
+		for _, local := range []string{"'n' in", "'s' in", "'l' in", "'o' in", "--name", "--server", "--license", "--output"} {
+			if strings.Contains(err.Error(), local) {
+				return e.hint("options of a command stand after it: cluster-tool status -n NAME -s HOST")
+			}
+		}
+	} else {
 		for _, global := range []string{"'t' in", "'v' in", "-srd", "--timeout", "--verbose", "--security-root-directory"} {
 			if strings.Contains(err.Error(), global) {
 				return e.hint("options of the tool stand before the command: cluster-tool -t MILLISECONDS %s ...", cmd.Name())
