@@ -147,22 +147,14 @@ func (b *cluster) await(ctx context.Context) error {
 	}
 }
 
-// run runs op on the open dataset. A server that has lost the dataset (it keeps
-// it in memory only and was restarted) gets it opened again, once: the refused
-// op has changed nothing.
+// run runs op on the open dataset. Should a server lose it (one that keeps it in
+// memory only and was restarted), the client opens it again.
 func run[T any](ctx context.Context, b *cluster, op func() (T, error)) (T, error) {
 	if err := b.await(ctx); err != nil {
 		var zero T
 		return zero, err
 	}
-	v, err := op()
-	if wire.Is(err, wire.ErrNoDataset) {
-		if err := b.c.Open(ctx, &b.open); err != nil {
-			return v, err
-		}
-		v, err = op()
-	}
-	return v, err
+	return op()
 }
 
 // outcome gives a refusal the same shape whichever way it came.

@@ -25,6 +25,9 @@ func (b *ill) set(f func(op string) error) {
 
 func (b *ill) check(ctx context.Context, op string) error {
 	b.calls.Add(1)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if f := b.fail.Load(); f != nil {
 		if err := (*f)(op); err != nil {
 			if err == errSilent {

@@ -282,6 +282,56 @@ func aLateChangeIsDroppedCountedLoggedOnceAndTold(t *testing.T, open opener) {
 	}
 }
 
+// Update within Update's function, or in a goroutine beside it, has the same ticket.
+func TestUpdatesOfOneRequestDoNotOverwriteEachOther(t *testing.T) {
+	onBoth(t, updatesOfOneRequestDoNotOverwriteEachOther)
+}
+
+func updatesOfOneRequestDoNotOverwriteEachOther(t *testing.T, open opener) {
+	m := open(t)
+	w := do(m, nil, func(ctx context.Context, _ *Session) { must(noteAttr.Set(ctx, "a")) })
+	do(m, w, func(ctx context.Context, s *Session) {
+		_, _ = noteAttr.Get(ctx)
+		runs := 0
+		must(noteAttr.Update(ctx, func(v *string) error {
+			if runs++; runs == 1 {
+				must(noteAttr.Update(ctx, func(v *string) error { *v += "b"; return nil }))
+			}
+			*v += "c"
+			return nil
+		}))
+		if v, _ := noteAttr.Get(ctx); v != "abc" || runs != 2 {
+			t.Errorf("note %q after %d runs", v, runs)
+		}
+	})
+}
+
+// A value that encodes to what it encoded to before is unchanged, however it was stored.
+func TestACacheWithinAValueIsNoChange(t *testing.T) {
+	type price struct {
+		Cents int
+		text  string // what String has worked out
+	}
+	attr := NewAttribute[*price]("price")
+	m := newTest(t)
+	w := do(m, nil, func(_ context.Context, s *Session) { must(s.SetBytes("price", []byte(`{ "Cents": 5, "Old": true }`))) })
+	b := makeIll(m)
+	do(m, w, func(ctx context.Context, _ *Session) {
+		p, err := attr.Get(ctx)
+		must(err)
+		p.text = "0.05"
+	})
+	if n := b.calls.Load(); n != 1 {
+		t.Fatalf("%d calls, not one load", n)
+	}
+	do(m, w, func(ctx context.Context, _ *Session) { p, _ := attr.Get(ctx); p.Cents = 6 })
+	do(m, w, func(ctx context.Context, _ *Session) {
+		if p, _ := attr.Get(ctx); p.Cents != 6 {
+			t.Errorf("the change was lost: %+v", p)
+		}
+	})
+}
+
 func TestSaveTellsOfAConflict(t *testing.T) { onBoth(t, saveTellsOfAConflict) }
 
 func saveTellsOfAConflict(t *testing.T, open opener) {
@@ -344,6 +394,13 @@ func TestAttackFixation(t *testing.T) { onBoth(t, attackFixation) }
 func attackFixation(t *testing.T, open opener) {
 	m := open(t)
 	attacker := one(m, setNote)
+	var before, after string
+	defer func() {
+		if before[:tagLen] != after[:tagLen] || before == after {
+			t.Errorf("id %q became %q: the tag that keeps it in its stripe must stay", before, after)
+		}
+	}()
+	m.cfg.Hooks.Renewed = func(_ context.Context, b, a string) { before, after = b, a }
 	victim := do(m, attacker, func(ctx context.Context, s *Session) { must(s.Login(ctx, "ann")) })
 	do(m, attacker, func(_ context.Context, s *Session) {
 		if s.User() != "" || !s.IsNew() {
@@ -451,7 +508,11 @@ func TestOldIDEndsAfterItsGrace(t *testing.T) {
 			if s.IsNew() {
 				t.Error("the old id ended too soon")
 			}
-			must(s.RenewID(ctx)) // renews nothing
+			b := makeIll(m)
+			must(s.RenewID(ctx))
+			if m.b = b.backend; b.calls.Load() != 0 {
+				t.Error("a request that came by the old id renews it again")
+			}
 		})
 		time.Sleep(time.Millisecond)
 		do(m, old, func(_ context.Context, s *Session) {

@@ -285,12 +285,10 @@ func (w *writer) finish(err error) bool {
 	return true
 }
 
-// page answers with the error page in place of all that is held.
+// page answers with the error page in place of all that is held: once failed is
+// set, nothing of it leaves.
 func (w *writer) page(err error) {
 	w.failed = fmt.Errorf("the error page was sent: %w", err)
-	if w.buf != nil {
-		w.buf.Reset()
-	}
 	h := w.Header()
 	for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Content-Range", "Content-Disposition",
 		"Accept-Ranges", "Etag", "Last-Modified", "Location", "Cache-Control", "Expires", "Refresh", "Trailer"} {

@@ -500,6 +500,7 @@ func TestWaitingIsBoundedAndAnswers503(t *testing.T) {
 func TestChangesAreMadeWhenTheBrowserHasGone(t *testing.T) {
 	m := newTest(t)
 	before := one(m, setNote)
+	makeIll(m) // heeds contexts, which memory does not
 	ctx, leave := context.WithCancel(bg)
 	one(m, func(w http.ResponseWriter, r *http.Request) {
 		must(noteAttr.Set(r.Context(), "bought"))
