@@ -294,7 +294,7 @@ func (s *Session) settle() error {
 		if errors.Is(err, ErrInvalidated) {
 			// Ended by another request meanwhile. That is no failure: it stays ended.
 			s.m.stats.late.Add(1)
-			s.m.log.Debug("changes came after the session's end", "session", s.key)
+			s.m.log.Debug("changes came after the end of their session", "path", s.r.URL.Path)
 			return nil
 		}
 		return err

@@ -248,7 +248,8 @@ func (s *Session) Created() time.Time {
 }
 
 // LastAccess returns when the request before this one used the session; in a
-// new session, its creation.
+// new session, its creation. The cluster notes reads lazily, so it may be early by
+// a second or a hundredth of the idle timeout, whichever is more.
 func (s *Session) LastAccess() time.Time {
 	s.peek()
 	defer s.unlock()

@@ -145,6 +145,7 @@ type Stats struct {
 	Late     int64   // commits to sessions that had ended
 	Failures int64   // requests that ended with the error page or were cut off
 
+	// The settings, as this version behaves: it always rejoins and always waits.
 	SessionTimeout   time.Duration // 0 = none
 	NonStopTimeout   time.Duration // negative = none
 	Concurrency      int

@@ -23,7 +23,8 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // chunk that ends it is net/http's after the handler, and of a declared length
 // the last byte waits here.
 //
-// Like every http.ResponseWriter it is for one goroutine at a time.
+// Header changes count until then, a little longer than net/http has it. Like
+// every http.ResponseWriter it is for one goroutine at a time.
 type writer struct {
 	w http.ResponseWriter
 	s *Session
