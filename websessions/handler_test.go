@@ -1,9 +1,11 @@
 package websessions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -205,4 +207,40 @@ func TestFromContextOutsidePanics(t *testing.T) {
 		}
 	}()
 	FromContext(bg)
+}
+
+func TestNothingSecretIsLogged(t *testing.T) {
+	var out bytes.Buffer
+	m := newTest(t, func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	const value = "the-value-of-an-attribute"
+	w := do(m, nil, func(ctx context.Context, s *Session) { must(noteAttr.Set(ctx, value)) })
+	token := cookieOf(t, w).Value
+	b := makeIll(m)
+	overlap := func(beside func(ctx context.Context, s *Session)) {
+		do(m, w, func(ctx context.Context, s *Session) {
+			must(noteAttr.Set(ctx, value+"1"))
+			do(m, w, beside)
+		})
+	}
+	overlap(func(ctx context.Context, s *Session) { must(noteAttr.Set(ctx, value+"2")) }) // a conflict
+	b.set(only(errAway, "commit"))
+	overlap(func(ctx context.Context, s *Session) {}) // the error page
+	b.set(nil)
+	one(m, func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		_ = noteAttr.Set(r.Context(), value) // too late
+	})
+	overlap(func(ctx context.Context, s *Session) { must(s.Invalidate(ctx)) }) // changes after the end
+	for _, want := range []string{"plain HTTP", "dropped", "error page", "has begun", "after the end"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the log does not tell of %q:\n%s", want, &out)
+		}
+	}
+	for what, secret := range map[string]string{"value": value, "token": token[4:20], "id": keyOf(token)[4:]} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("the log shows the %s:\n%s", what, &out)
+		}
+	}
 }
