@@ -127,7 +127,8 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f %s", f, units[i])
 }
 
-// stop answers before it stops, so that whoever asked knows.
+// stop answers before it stops, so that whoever asked knows: the connection
+// ends by writing its answers.
 func (c *conn) stop([][]byte) {
 	if c.srv.cfg.Stop == nil {
 		c.refuse(wire.ErrGeneric, "this server cannot be stopped from here")
@@ -136,6 +137,5 @@ func (c *conn) stop([][]byte) {
 	c.srv.log.Info("stop was asked for", "peer", c.nc.RemoteAddr())
 	c.ok()
 	c.leaving = true
-	c.flush()
 	c.srv.stopOnce.Do(c.srv.cfg.Stop)
 }

@@ -3,9 +3,12 @@ package server
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -85,7 +88,7 @@ func withTestCommand(t *testing.T) <-chan *slot {
 	return places
 }
 
-func startServer(t *testing.T, limits Limits) net.Conn {
+func startServer(t testing.TB, limits Limits) (*Server, net.Conn) {
 	t.Helper()
 	st := store.New()
 	sp, err := stripe.Open(stripe.Config{Durability: stripe.MemoryOnly, ServerName: "tc1"}, st)
@@ -93,7 +96,8 @@ func startServer(t *testing.T, limits Limits) net.Conn {
 		t.Fatal(err)
 	}
 	own := ownership.New(ownership.Config{ServerName: "tc1"}, sp, st)
-	s := New(Config{Self: wire.ServerConfig{Name: "tc1"}, Limits: limits}, own, sp, st)
+	quiet := slog.New(slog.DiscardHandler)
+	s := New(Config{Self: wire.ServerConfig{Name: "tc1"}, Limits: limits, Logger: quiet}, own, sp, st)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +114,12 @@ func startServer(t *testing.T, limits Limits) net.Conn {
 		own.Close()
 		sp.Close()
 	})
-	nc, err := net.Dial("tcp", ln.Addr().String())
+	return s, connect(t, ln.Addr())
+}
+
+func connect(t testing.TB, addr net.Addr) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +144,7 @@ func wantLine(t *testing.T, r *bufio.Reader, want string) {
 // and executed, answers before it leave at once.
 func TestAWaitingCommandHoldsUpNobody(t *testing.T) {
 	places := withTestCommand(t)
-	nc := startServer(t, Limits{})
+	_, nc := startServer(t, Limits{})
 	r := bufio.NewReader(nc)
 	fmt.Fprintf(nc, "PING\r\nTEST.WAIT\r\nPING\r\nTEST.WAIT\r\n")
 	wantLine(t, r, "+PONG")
@@ -155,7 +164,7 @@ func TestAWaitingCommandHoldsUpNobody(t *testing.T) {
 // and goes on when the first one is answered.
 func TestWindow(t *testing.T) {
 	places := withTestCommand(t)
-	nc := startServer(t, Limits{Window: 8})
+	_, nc := startServer(t, Limits{Window: 8})
 	r := bufio.NewReader(nc)
 	fmt.Fprint(nc, strings.Repeat("TEST.WAIT\r\n", 9))
 	var taken []*slot
@@ -181,7 +190,7 @@ func TestWindow(t *testing.T) {
 // Whoever goes away leaves no waiting command behind that could not be finished.
 func TestFinishAfterThePeerIsGone(t *testing.T) {
 	places := withTestCommand(t)
-	nc := startServer(t, Limits{Drain: 10 * time.Millisecond})
+	_, nc := startServer(t, Limits{Drain: 10 * time.Millisecond})
 	fmt.Fprint(nc, strings.Repeat("TEST.WAIT\r\n", 3))
 	taken := []*slot{<-places, <-places, <-places}
 	nc.Close()
@@ -189,6 +198,63 @@ func TestFinishAfterThePeerIsGone(t *testing.T) {
 	for _, s := range taken {
 		s.finish(wire.Outcome{Version: 1}, nil)
 	}
+}
+
+// An orderly stop waits for what runs, and its answer still gets out.
+func TestShutdownFinishesWhatRuns(t *testing.T) {
+	places := withTestCommand(t)
+	s, nc := startServer(t, Limits{Drain: 10 * time.Second})
+	fmt.Fprint(nc, "TEST.WAIT\r\n")
+	running := <-places
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(t.Context()) }()
+	<-s.ctx.Done()
+	running.settle(simple("done"))
+	r := bufio.NewReader(nc)
+	wantLine(t, r, "+done")
+	if _, err := r.ReadByte(); err != io.EOF {
+		t.Errorf("after the last answer: %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+}
+
+// What never finishes does not hold the stop up.
+func TestShutdownCutsOffWhatNeverEnds(t *testing.T) {
+	places := withTestCommand(t)
+	s, nc := startServer(t, Limits{Drain: time.Hour})
+	fmt.Fprint(nc, "TEST.WAIT\r\n")
+	<-places
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("shutdown: %v", err)
+	}
+}
+
+// Law: no bytes bring the server down or keep a connection from ending.
+func FuzzConnection(f *testing.F) {
+	f.Add([]byte("PING\r\n*1\r\n$4\r\nPING\r\n"))
+	f.Add([]byte("HELLO 3 SETNAME x\r\nCLIENT LIST\r\nINFO\r\nCOMMAND DOCS\r\nTC.STATUS\r\n"))
+	f.Add([]byte("TC.CONFIGURE {\"cluster\":{\"name\":\"x\",\"stripes\":[{}]},\"license\":\"AA==\"}\r\nTC.LOAD a b c R\r\n"))
+	f.Add([]byte("*3\r\n$4\r\nECHO\r\n$99999999999\r\n"))
+	f.Add([]byte("*-1\r\n*0\r\n\"unbalanced\r\n"))
+	_, first := startServer(f, Limits{})
+	addr := first.RemoteAddr()
+	f.Fuzz(func(t *testing.T, input []byte) {
+		nc, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			t.Skip(err)
+		}
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = nc.Write(input)
+		_ = nc.(*net.TCPConn).CloseWrite()
+		if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the connection does not end")
+		}
+	})
 }
 
 func eventuallyBroken(t *testing.T, a *answers) {
@@ -230,5 +296,18 @@ func TestWaitingCommandsAllocateNothing(t *testing.T) {
 	})
 	if n > 6 { // the outcome's fields and the flush's goroutine
 		t.Errorf("%v allocations per waiting command", n)
+	}
+}
+
+// Another document is verified anew, the same one is not.
+func TestLicenceWatchLooksAtTheDocument(t *testing.T) {
+	var w licenceWatch
+	_, page := w.verify("<html></html>")
+	_, empty := w.verify("")
+	if page == nil || empty == nil || page.Error() == empty.Error() {
+		t.Errorf("two documents, two verdicts: %v, %v", page, empty)
+	}
+	if _, again := w.verify(""); again != empty {
+		t.Error("the same document was verified twice")
 	}
 }

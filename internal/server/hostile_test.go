@@ -201,7 +201,8 @@ func TestPassword(t *testing.T) {
 		}
 		p.refused(wire.ErrNoAuth, "HELLO", "3")
 		p.want("OK", "AUTH", secret)
-		p.want("PONG", "PING")
+		large := strings.Repeat("x", 1<<20)
+		p.want(large, "ECHO", large)
 	})
 	t.Run("ways in", func(t *testing.T) {
 		dial(t, c.Addr()).want("OK", "AUTH", "default", secret)
@@ -210,7 +211,8 @@ func TestPassword(t *testing.T) {
 		}
 	})
 	t.Run("guessing", func(t *testing.T) {
-		p := dial(t, c.Addr())
+		patient := testcluster.Limits(server.Limits{Handshake: time.Hour, AuthDelay: time.Millisecond})
+		p := dial(t, testcluster.Start(t, testcluster.Unconfigured(), testcluster.Password(secret), patient).Addr())
 		p.refused(wire.ErrWrongPass, "AUTH", "a")
 		p.refused(wire.ErrWrongPass, "HELLO", "3", "AUTH", "default", "b")
 		p.refused(wire.ErrWrongPass, "AUTH", "root", secret)
