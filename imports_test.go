@@ -3,6 +3,7 @@ package terracotta
 import (
 	"go/build"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -90,14 +91,20 @@ func startsWithAny(room string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(room, p) })
 }
 
-// rooms lists the folders that hold Go files, with slashes.
+// ownModule reports whether the folder at path is a module beside ours, such as bench.
+func ownModule(path string) bool {
+	_, err := os.Stat(filepath.Join(path, "go.mod"))
+	return err == nil
+}
+
+// rooms lists the folders of this module that hold Go files, with slashes.
 func rooms(t *testing.T) []string {
 	var list []string
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist" || d.Name() == "testdata"):
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist" || d.Name() == "testdata" || ownModule(path)):
 			return filepath.SkipDir
 		case !d.IsDir() && strings.HasSuffix(path, ".go"):
 			if room := filepath.ToSlash(filepath.Dir(path)); room != "." && !slices.Contains(list, room) {
