@@ -78,7 +78,7 @@ func (f illFile) Sync() error {
 // and is taken into use again by itself; nothing acknowledged is lost.
 func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
 	dir, disk := t.TempDir(), newIllFS()
-	s, l := start(t, Config{Dir: dir}, parts{vfs: disk})
+	s, l := start(t, Config{Dir: dir}, parts{files: logFiles{vfs: disk}})
 	form(t, s)
 	want := numbered("before", 50)
 	for _, op := range want {
@@ -123,7 +123,7 @@ func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
 
 func TestCloseWithAFullDiskIsQuick(t *testing.T) {
 	disk := newIllFS()
-	s, _ := start(t, Config{Dir: t.TempDir()}, parts{vfs: disk})
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: disk}})
 	form(t, s)
 	must(t, s, "a")
 	disk.fall(syscall.EROFS)
@@ -224,7 +224,7 @@ func TestRealFullFileSystem(t *testing.T) {
 // Raft panics where its term cannot be kept, so the writer of terms waits.
 func TestTheTermWaitsForTheDisk(t *testing.T) {
 	disk := newIllFS()
-	s, _ := start(t, Config{Dir: t.TempDir()}, parts{vfs: disk})
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: disk}})
 	form(t, s)
 	disk.fall(syscall.EIO)
 	s.journal.mu.Lock() // as a repair leaves it that could not open the log again

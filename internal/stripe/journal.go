@@ -13,12 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
-	"github.com/hashicorp/raft-wal/types"
 )
-
-// segmentSize is how large the log's files are. They are allocated whole, so
-// this is also what an empty server takes on disk.
-const segmentSize = 32 << 20
 
 // probeInterval is how often an ill disk is tried again.
 const probeInterval = 250 * time.Millisecond
@@ -34,9 +29,7 @@ var errJournalClosed = errors.New("the log is closed")
 //
 // It implements raft.LogStore (and its monotonic form) and raft.StableStore.
 type journal struct {
-	dir    string
-	vfs    types.VFS
-	lazy   bool // a crash of the machine may damage several writes at the end
+	logFiles
 	log    *slog.Logger
 	hclog  hclog.Logger
 	change func(ill error) // called with nil when well again, under state; must not block
@@ -63,8 +56,8 @@ var (
 	_ raft.StableStore       = (*journal)(nil)
 )
 
-func openJournal(dir string, vfs types.VFS, lazy bool, log *slog.Logger, change func(error)) (*journal, error) {
-	j := &journal{dir: dir, vfs: vfs, lazy: lazy, log: log, hclog: hclogTo(log), change: change, stop: make(chan struct{})}
+func openJournal(files logFiles, log *slog.Logger, change func(error)) (*journal, error) {
+	j := &journal{logFiles: files, log: log, hclog: hclogTo(log), change: change, stop: make(chan struct{})}
 	w, err := j.open()
 	if err != nil {
 		return nil, err
@@ -86,10 +79,10 @@ func (j *journal) open() (w *wal.WAL, err error) {
 			w, err = nil, fmt.Errorf("the log's index is damaged: %v", p)
 		}
 	}()
-	if err := mendTail(j.dir, j.vfs, j.lazy, j.log); err != nil {
+	if err := j.mendTail(j.log); err != nil {
 		return nil, err
 	}
-	return wal.Open(j.dir, wal.WithLogger(j.hclog), wal.WithSegmentSize(segmentSize),
+	return wal.Open(j.dir, wal.WithLogger(j.hclog), wal.WithSegmentSize(j.size), wal.WithMetaStore(j.meta()),
 		wal.WithSegmentFiler(segment.NewFiler(j.dir, j.vfs)))
 }
 
@@ -146,7 +139,7 @@ func (j *journal) probe() {
 }
 
 func (j *journal) repair() error {
-	if err := tryWrite(j.dir, j.vfs); err != nil {
+	if err := j.tryWrite(); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -161,8 +154,11 @@ func (j *journal) repair() error {
 	}
 	// What a failed write left behind was answered with an error: raft does not know it.
 	last, err := w.LastIndex()
-	if keep := j.last.Load(); err == nil && last > keep {
+	switch keep := j.last.Load(); {
+	case err == nil && last > keep:
 		err = w.DeleteRange(keep+1, last)
+	case err == nil && last < keep:
+		err = fmt.Errorf("the log there ends at entry %d, and entry %d was acknowledged: bring the right folder back, or restart this server to start from the one that is there", last, keep)
 	}
 	if err != nil {
 		w.Close()
@@ -170,20 +166,6 @@ func (j *journal) repair() error {
 	}
 	j.wal = w
 	return nil
-}
-
-// tryWrite makes, syncs and removes a file as large as those of the log: a disk
-// with less room than that would be full again at once.
-func tryWrite(dir string, vfs types.VFS) error {
-	const name = "probe.tmp"
-	vfs.Delete(dir, name)
-	f, err := vfs.Create(dir, name, segmentSize)
-	if err != nil {
-		return errors.Join(err, vfs.Delete(dir, name))
-	}
-	_, err = f.WriteAt(make([]byte, maxBatchBytes), 0)
-	err = errors.Join(err, f.Sync(), f.Close())
-	return errors.Join(err, vfs.Delete(dir, name))
 }
 
 // release lets a waiting writer of terms go on, so that raft can shut down. It

@@ -17,7 +17,8 @@ const syncInterval = time.Second
 // the late sync is returned by the next Sync.
 type lazyFS struct {
 	types.VFS
-	mu    sync.Mutex
+	one   sync.Mutex // held by flush: when it returns, all before it is synced
+	mu    sync.Mutex // guards what follows
 	dirty map[*lazyFile]bool
 	err   error // of the last late sync, until it was returned
 	stop  chan struct{}
@@ -45,7 +46,11 @@ func (l *lazyFS) run() {
 	}
 }
 
-func (l *lazyFS) flush() {
+// flush syncs what there is to sync. It also returns an error that the next Sync
+// will return.
+func (l *lazyFS) flush() error {
+	l.one.Lock()
+	defer l.one.Unlock()
 	l.mu.Lock()
 	list := l.dirty
 	l.dirty = map[*lazyFile]bool{}
@@ -57,6 +62,9 @@ func (l *lazyFS) flush() {
 			l.mu.Unlock()
 		}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
 }
 
 // close syncs what is left. It is called after the log was closed.
@@ -111,6 +119,8 @@ func (f *lazyFile) syncNow() error {
 
 // Close implements types.WritableFile. A file is closed only when it was synced.
 func (f *lazyFile) Close() error {
+	f.fs.one.Lock() // a flush that has begun may have taken this file over
+	defer f.fs.one.Unlock()
 	f.fs.mu.Lock()
 	dirty := f.fs.dirty[f]
 	delete(f.fs.dirty, f)

@@ -1,9 +1,12 @@
 package stripe
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/raft"
 )
@@ -12,7 +15,9 @@ import (
 // only what may be used, and it is quick to give up.
 type snapshots struct {
 	raft.SnapshotStore
+	dir  string
 	logs raft.LogStore
+	disk *lazyFS         // nil but with EverySecond
 	stop <-chan struct{} // closed when the stripe closes
 }
 
@@ -25,7 +30,7 @@ func openSnapshots(s *Stripe) (snapshots, error) {
 		}
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
-	return snapshots{files, s.journal, s.stop}, err
+	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop}, err
 }
 
 // List implements raft.SnapshotStore. It leaves out older snapshots from which
@@ -40,6 +45,11 @@ func (s snapshots) List() ([]*raft.SnapshotMeta, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, m := range list {
+		if want := fmt.Sprintf("%d-%d-", m.Term, m.Index); !strings.HasPrefix(m.ID, want) {
+			return nil, fmt.Errorf("the description of snapshot %q is damaged: it names term %d and entry %d", m.ID, m.Term, m.Index)
+		}
+	}
 	newest := list[0]
 	return slices.DeleteFunc(list, func(m *raft.SnapshotMeta) bool {
 		return m != newest && (first == 0 || m.Index+1 < first)
@@ -52,12 +62,27 @@ func (s snapshots) Create(version raft.SnapshotVersion, index, term uint64, c ra
 	if err != nil {
 		return nil, err
 	}
-	return snapshotSink{sink, s.stop}, nil
+	return snapshotSink{sink, s}, nil
 }
 
 type snapshotSink struct {
 	raft.SnapshotSink
-	stop <-chan struct{}
+	in snapshots
+}
+
+// Close implements raft.SnapshotSink. When it returns nil the snapshot outlives
+// a crash of the machine, and the log may be cut short. The log reaches up to
+// the snapshot at least: raft cannot go on from one that ends before.
+func (s snapshotSink) Close() error {
+	if s.in.disk != nil {
+		if err := s.in.disk.flush(); err != nil {
+			return errors.Join(err, s.Cancel())
+		}
+	}
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Join(s.in.dir, s.ID())) // raft syncs the files, and not that they are there
 }
 
 // Cancel implements raft.SnapshotSink. Raft's own syncs all that was written
@@ -65,7 +90,7 @@ type snapshotSink struct {
 // start removes it.
 func (s snapshotSink) Cancel() error {
 	select {
-	case <-s.stop:
+	case <-s.in.stop:
 		return nil
 	default:
 		return s.SnapshotSink.Cancel()

@@ -27,8 +27,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -106,7 +104,7 @@ func Open(cfg Config, st *store.Store) (*Stripe, error) {
 // parts are what tests replace; zero fields are the real ones.
 type parts struct {
 	clock *logClock
-	vfs   types.VFS
+	files logFiles // but for dir and lazy
 }
 
 func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
@@ -123,7 +121,7 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 			s.closeFiles()
 		}
 	}()
-	st, err := s.openStorage(p.vfs)
+	st, err := s.openStorage(p.files.withDefaults())
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +142,7 @@ type storage struct {
 	snaps  raft.SnapshotStore
 }
 
-func (s *Stripe) openStorage(vfs types.VFS) (storage, error) {
+func (s *Stripe) openStorage(files logFiles) (storage, error) {
 	switch s.cfg.Durability {
 	case MemoryOnly:
 		if s.cfg.Dir != "" {
@@ -165,14 +163,12 @@ func (s *Stripe) openStorage(vfs types.VFS) (storage, error) {
 		return storage{}, err
 	}
 	s.root, s.id = root, root.ID
-	if vfs == nil {
-		vfs = fs.New()
-	}
+	files.dir = filepath.Join(s.cfg.Dir, walFolder)
 	if s.cfg.Durability == EverySecond {
-		s.disk = newLazyFS(vfs)
-		vfs = s.disk
+		s.disk = newLazyFS(files.vfs)
+		files = files.lazily(s.disk)
 	}
-	s.journal, err = openJournal(filepath.Join(s.cfg.Dir, walFolder), vfs, s.disk != nil, s.log, s.diskChanged)
+	s.journal, err = openJournal(files, s.log, s.diskChanged)
 	if err != nil {
 		return storage{}, damaged(s.cfg.Dir, "log", err)
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
@@ -40,9 +39,12 @@ const (
 //
 // With lazy, several unsynced writes may be damaged in any order when the
 // machine crashes, so the log ends at the first damage whatever follows.
-func mendTail(dir string, vfs types.VFS, lazy bool, log *slog.Logger) error {
-	meta := &metadb.BoltMetaDB{}
-	state, err := meta.Load(dir)
+//
+// What was found good is synced before anybody builds on it: a process that was
+// killed between a write and its sync leaves it in the system's memory only.
+func (l logFiles) mendTail(log *slog.Logger) (err error) {
+	meta := l.meta()
+	state, err := meta.Load(l.dir)
 	if err != nil {
 		return err
 	}
@@ -52,15 +54,15 @@ func mendTail(dir string, vfs types.VFS, lazy bool, log *slog.Logger) error {
 	}
 	tail := &state.Segments[len(state.Segments)-1]
 	name := segment.FileName(*tail)
-	f, err := vfs.OpenWriter(dir, name)
+	f, err := l.vfs.OpenWriter(l.dir, name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // a crash before the file was made: raft-wal makes it
 	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info, err := os.Stat(filepath.Join(dir, name))
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := os.Stat(filepath.Join(l.dir, name))
 	if err != nil {
 		return err
 	}
@@ -70,14 +72,16 @@ func mendTail(dir string, vfs types.VFS, lazy bool, log *slog.Logger) error {
 	}
 	found := walk(b)
 	if end := lastNonZero(b); end > found.end {
-		if !lazy && goodCommit(b[found.end:end]) {
+		if !l.lazy && goodCommit(b[found.end:end]) {
 			return fmt.Errorf("file %q is damaged at byte %d, and acknowledged entries follow", name, found.end)
 		}
 		log.Warn("a write that was cut off by a crash is taken off the log's end", "file", name, "bytes", end-found.end)
-		_, err := f.WriteAt(make([]byte, end-found.end), int64(found.end))
-		if err := errors.Join(err, f.Sync()); err != nil {
+		if _, err := f.WriteAt(make([]byte, end-found.end), int64(found.end)); err != nil {
 			return err
 		}
+	}
+	if err := errors.Join(f.Sync(), syncDir(l.dir)); err != nil {
+		return err
 	}
 	if found.index == 0 {
 		return nil
@@ -87,7 +91,7 @@ func mendTail(dir string, vfs types.VFS, lazy bool, log *slog.Logger) error {
 	tail.MaxIndex = tail.BaseIndex + uint64(found.entries) - 1
 	state.Segments = append(state.Segments, types.SegmentInfo{
 		ID: state.NextSegmentID, BaseIndex: tail.MaxIndex + 1, MinIndex: tail.MaxIndex + 1,
-		SizeLimit: segmentSize, Codec: wal.CodecBinaryV1, CreateTime: now,
+		SizeLimit: uint32(l.size), Codec: wal.CodecBinaryV1, CreateTime: now,
 	})
 	state.NextSegmentID++
 	return meta.CommitState(state)
