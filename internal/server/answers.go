@@ -83,6 +83,28 @@ func (a *answers) wait() *slot {
 	return s
 }
 
+// turn waits until the command of s may make its answer: when the peer is not too
+// far behind, or, with s first in the order, has taken all that there was. So a
+// peer that sends and never reads costs one answer beyond the limit, and not one
+// for each command. With first it waits for the order in any case. A broken
+// connection keeps nobody.
+func (s *slot) turn(first bool) {
+	a := s.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for !a.broken && !a.mayAnswerLocked(s, first) {
+		a.changed.Wait()
+	}
+}
+
+func (a *answers) mayAnswerLocked(s *slot, first bool) bool {
+	if a.queue[a.first] != s {
+		return !first && a.held <= a.limits.MaxOutput
+	}
+	// What is held behind s cannot leave before it: that must not keep s waiting.
+	return a.held <= a.limits.MaxOutput || len(a.out) == 0 && !a.writing
+}
+
 // outcome answers a change: it is the callback of a proposal and must not block.
 func (s *slot) outcome(o wire.Outcome, err error) {
 	s.settle(func(dst []byte) []byte { return appendOutcome(dst, &o, err) })

@@ -249,12 +249,13 @@ func browser(args [][]byte) bool {
 	return len(args) == 3 && bytes.HasPrefix(args[2], []byte("HTTP/")) && bytes.HasPrefix(args[1], []byte("/"))
 }
 
-// beside runs a command that may wait for long in a goroutine of its own: for
-// the few of which nobody sends many. f gets the connection's context and
-// returns the answer; the arguments it uses must be copies.
+// beside runs a command that may wait for long in a goroutine of its own, when
+// its turn has come: for the few of which nobody sends many. f gets the
+// connection's context and returns the answer; the arguments it uses must be copies.
 func (c *conn) beside(f func(ctx context.Context) ([]byte, error)) {
 	place := c.wait()
 	c.aside.Go(func() {
+		place.turn(true)
 		answer, err := f(c.ctx)
 		place.settle(func(dst []byte) []byte {
 			if err != nil {

@@ -278,6 +278,7 @@ func (c *conn) runLoads(member *ownership.Member) {
 			return
 		}
 		for i := range list {
+			list[i].s.turn(false)
 			var answer []byte
 			err := c.srv.own.Load(c.ctx, member, &list[i].l, func(s *wire.Session) {
 				answer = appendList(nil, s.AppendTo(nil))
