@@ -182,8 +182,8 @@ func TestRunServesLogsAndStopsInOrder(t *testing.T) {
 	id := v.cart(address).Session.ID
 	v.do(address, "invalidate=true")
 	for _, pattern := range []string{`licence agreement was accepted`, `ignored: -Xmx64m`,
-		`level=INFO msg="session created" session=` + id, `level=INFO msg="session ended" session=` + id + ` reason=logout`,
-		`level=DEBUG msg=request method=GET path=/cart/`} {
+		`INFO  session created  session=` + id, `INFO  session ended  session=` + id + ` reason=logout`,
+		`DEBUG request  method=GET path=/cart/`} {
 		out.await(t, pattern)
 	}
 	u, _ := url.Parse(address)

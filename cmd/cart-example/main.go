@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -82,7 +81,7 @@ container without ACCEPT_EULA=Y; 40 for bad flags or settings.`,
 			if err != nil {
 				return &failure{exitConfig, "BAD_REQUEST", err, ""}
 			}
-			return serve(cmd.Context(), cfg, logger(cfg.Common, cmd.OutOrStdout()))
+			return serve(cmd.Context(), cfg, cfg.Logger(cmd.OutOrStdout()))
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -103,18 +102,6 @@ func accepted(c config.Common, stdout io.Writer) error {
 		fmt.Fprintln(stdout, "The licence agreement was accepted (ACCEPT_EULA=Y).")
 	}
 	return nil
-}
-
-func logger(c config.Common, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		level = slog.LevelInfo // config has checked the word
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }
 
 func versionCommand() *cobra.Command {

@@ -38,11 +38,11 @@ const (
 // the rooms above it, then the port. So whoever can connect is served. The stop
 // goes the other way, so that no room loses what it stands on.
 func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
-	log := newLogger(cfg.Common, stdout)
+	log := cfg.Logger(stdout)
 	if err := mayStart(cfg, stdout); err != nil {
 		return err
 	}
-	log.Info("terracotta-server starts", "version", config.Version, "commit", config.Commit, "server", cfg.Self.Name, "pid", os.Getpid())
+	log.Info("terracotta-server starts", "version", config.Version, "server", cfg.Self.Name, "pid", os.Getpid())
 	for _, note := range cfg.Notes {
 		log.Info(note)
 	}
@@ -215,16 +215,4 @@ func becomeActive(ctx context.Context, sp *stripe.Stripe) error {
 		}
 	}
 	return nil
-}
-
-func newLogger(c config.Common, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		level = slog.LevelInfo // config has checked it
-	}
-	o := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
 }
