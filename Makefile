@@ -11,11 +11,11 @@ export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up down images kit check unit e2e test clean
+.PHONY: help up down images kit check unit e2e test bench bench-long clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name about; do printf '  %-9s %s\n' "$$name" "$$about"; done
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name about; do printf '  %-12s %s\n' "$$name" "$$about"; done
 	@echo "Variables: RELEASE=1 (images, kit: refuse development keys), TERRACOTTA_PORT, MANAGEMENT_PORT, CART1_PORT, CART2_PORT (up)"
 
 up: ## build the images, start the demo of compose.yaml, wait until healthy, print the URLs
@@ -34,16 +34,24 @@ check: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "gofmt these:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./e2e/...
+	cd bench && $(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e ./e2e/...
 
 unit: ## all tests that need no Docker, with the race detector
 	$(GO) test -race -shuffle=on ./...
+	cd bench && $(GO) test ./...
 
 e2e: ## the quickstart and every promise about the images, on Docker (skips without it)
 	$(GO) test -tags e2e -count=1 -timeout 12m ./e2e/...
 
 test: check unit e2e ## everything
+
+bench: ## us and the peers in turn (Redis, scs, gorilla): ratios, and docs/benchmarks.md
+	cd bench && $(GO) run . -page ../docs/benchmarks.md
+
+bench-long: ## the same with longer turns and a million sessions
+	cd bench && $(GO) run . -long -page ../docs/benchmarks.md
 
 clean: ## remove dist/ (.dev with the development key stays)
 	rm -rf dist
