@@ -55,11 +55,19 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // maxKeptBuffer bounds what the pool keeps of a rare large operation.
 const maxKeptBuffer = 64 << 10
 
+// errFuture refuses a token that nobody can have been given: what it covers it
+// would overwrite unseen, for ever.
+var errFuture = &wire.Error{Word: wire.ErrBadRequest, Text: "the token names a state that this cluster has not reached"}
+
 // change proposes the operation in b and gives b back. Changes of one session
 // are ordered by the stripe alone now; with ownership, this is where a change
 // whose token is not the current owner's waits for the recall.
 func (o *Ownership) change(m *Member, w *wire.Write, b *[]byte, done func(wire.Outcome, error)) {
-	err := m.during(w.Node, func() { o.stripe.Propose(*b, done) })
+	var err error = errFuture
+	// One more: a record can be read before the store has counted its change.
+	if w.Token.Index <= o.store.Index()+1 {
+		err = m.during(w.Node, func() { o.stripe.Propose(*b, done) })
+	}
 	if cap(*b) <= maxKeptBuffer {
 		buffers.Put(b)
 	}

@@ -36,7 +36,7 @@ func (c *conn) status(args [][]byte) {
 		lines := statusLines(&st)
 		c.inline = resp.AppendArrayHeader(c.inline, len(lines))
 		for _, l := range lines {
-			c.inline = resp.AppendSimple(c.inline, l)
+			c.inline = resp.AppendSimple(c.inline, printable(l)) // redis-cli shows it as it stands
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/terracotta-go/terracotta/internal/resp"
@@ -153,6 +154,10 @@ func (c *conn) command(args [][]byte) {
 	if len(args) > 0 {
 		sub = strings.ToUpper(string(args[0]))
 		args = args[1:]
+	}
+	if len(args) > len(table) { // an answer is a hundred times its question
+		c.refuse(wire.ErrBadRequest, fmt.Sprintf("%d names; at most %d are allowed, and without any all commands are told of", len(args), len(table)))
+		return
 	}
 	switch sub {
 	case "COUNT":

@@ -26,21 +26,24 @@ type conn struct {
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 
-	proto    int
-	authed   bool              // may use every command
-	failures int               // wrong passwords
-	served   bool              // a command was executed: the handshake is over
-	member   *ownership.Member // nil before TC.JOIN
-	leaving  bool              // close after the answers that are there
-	encode   func(*wire.Session)
-	fields   [][]byte // scratch of encode, and digits
-	digits   []byte
-	loads    waitingLoads
-	aside    sync.WaitGroup // commands that run beside the reading goroutine
+	proto      int
+	authed     bool              // may use every command
+	failures   int               // wrong passwords
+	served     bool              // a command was executed: the handshake is over
+	introduced bool              // out of the lobby
+	member     *ownership.Member // nil before TC.JOIN
+	leaving    bool              // close after the answers that are there
+	encode     func(*wire.Session)
+	fields     [][]byte // scratch of encode, and digits
+	digits     []byte
+	loads      waitingLoads
+	aside      sync.WaitGroup // commands that run beside the reading goroutine
 
 	reads    int       // calls of Read since the last command
 	began    time.Time // when the first byte of the command being read came
 	deadline time.Time // of reads, as set on nc
+
+	stranger bool // is in the lobby; guarded by srv.mu
 
 	about aboutConn // shown by CLIENT; guarded by answers.mu
 }
@@ -218,6 +221,10 @@ func (c *conn) execute(args [][]byte) {
 	default:
 		c.note(cmd)
 		cmd.run(c, args[1:])
+	}
+	if c.authed && !c.introduced {
+		c.introduced = true
+		c.srv.introduce(c)
 	}
 	c.served = true
 }

@@ -240,7 +240,8 @@ func (c *conn) info(args [][]byte) {
 		}
 		b.WriteString("# " + name + "\r\n")
 		for i := 0; i+1 < len(pairs); i += 2 {
-			fmt.Fprintf(&b, "%v:%v\r\n", pairs[i], pairs[i+1])
+			// redis-cli shows this as it stands, and names are anybody's bytes.
+			b.WriteString(printable(fmt.Sprint(pairs[i])) + ":" + printable(fmt.Sprint(pairs[i+1])) + "\r\n")
 		}
 	}
 	st := s.stripe.Status()
@@ -249,7 +250,7 @@ func (c *conn) info(args [][]byte) {
 		"uptime_in_seconds", int(uptime.Seconds()), "uptime_in_days", int(uptime.Hours()/24))
 	section("Clients", "connected_clients", s.Connections(), "maxclients", s.cfg.Limits.MaxConnections, "nodes", len(s.store.Nodes()))
 	section("Stripe", "state", s.state(st), "server_id", st.ServerID, "formed", yesNo(st.Formed), "term", st.Term,
-		"log_index", st.LogIndex, "applied", st.Applied, "durability", s.cfg.Durability, "disk_error", printable(st.DiskError))
+		"log_index", st.LogIndex, "applied", st.Applied, "durability", s.cfg.Durability, "disk_error", st.DiskError)
 	var offheap, datasets []any
 	for _, o := range s.store.Offheap() {
 		offheap = append(offheap, o.Name, "size="+strconv.FormatUint(o.Size, 10)+",used="+strconv.FormatUint(o.Used, 10))

@@ -71,9 +71,10 @@ type Server struct {
 	ctx      context.Context // ends with Shutdown
 	quit     context.CancelFunc
 
-	mu       sync.Mutex // guards listener, conns, closed
+	mu       sync.Mutex // guards listener, conns, lobby, closed
 	listener net.Listener
 	conns    map[uint64]*conn // connection id -> connection
+	lobby    lobby            // those of conns that have not introduced themselves
 	closed   bool
 	work     sync.WaitGroup // connections and the licence watch
 }
@@ -141,9 +142,16 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) admit(nc net.Conn) {
 	c := newConn(s, nc, s.lastID.Add(1))
 	s.mu.Lock()
+	if s.lobby.strangers > 0 && (s.lobby.strangers >= s.cfg.Limits.MaxConnections/2 || len(s.conns) >= s.cfg.Limits.MaxConnections) {
+		longest := s.lobby.turnOut()
+		delete(s.conns, longest.id)
+		s.rejects.warn("too many connections without a handshake: the one that has waited longest is closed", "peer", longest.nc.RemoteAddr())
+		_ = longest.nc.Close() // its goroutine learns it from that
+	}
 	full := len(s.conns) >= s.cfg.Limits.MaxConnections
 	if !full && !s.closed {
 		s.conns[c.id] = c
+		s.lobby.enter(c)
 		s.work.Go(c.run)
 		s.mu.Unlock()
 		return
@@ -161,6 +169,14 @@ func (s *Server) admit(nc net.Conn) {
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c.id)
+	s.lobby.leave(c)
+	s.mu.Unlock()
+}
+
+// introduce takes c, which has shown who it is, out of the lobby.
+func (s *Server) introduce(c *conn) {
+	s.mu.Lock()
+	s.lobby.leave(c)
 	s.mu.Unlock()
 }
 
