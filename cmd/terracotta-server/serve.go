@@ -49,7 +49,11 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	keys := trustedKeys(cfg.TrustedKeys, log)
 
 	st := store.New()
-	sp, err := openStripe(cfg, st, log)
+	sp, err := openStripe(ctx, cfg, st, log)
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		log.Info("terracotta-server has stopped", "during", "start")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -149,7 +153,7 @@ func trustedKeys(dir string, log *slog.Logger) *license.Keys {
 }
 
 // openStripe opens the state in the platform data directory, or in memory.
-func openStripe(cfg config.Server, st *store.Store, log *slog.Logger) (*stripe.Stripe, error) {
+func openStripe(ctx context.Context, cfg config.Server, st *store.Store, log *slog.Logger) (*stripe.Stripe, error) {
 	c := stripe.Config{Durability: stripe.Durability(cfg.Durability), ServerName: cfg.Self.Name, Logger: log}
 	if c.Durability != stripe.MemoryOnly {
 		for _, d := range cfg.Stripe.DataDirectories {
@@ -159,7 +163,7 @@ func openStripe(cfg config.Server, st *store.Store, log *slog.Logger) (*stripe.S
 		}
 		log.Info("opening the data root", "directory", c.Dir, "durability", cfg.Durability)
 	}
-	sp, err := stripe.Open(c, st)
+	sp, err := stripe.Open(ctx, c, st)
 	if err != nil {
 		return nil, &failure{exitFailure, err, ""}
 	}

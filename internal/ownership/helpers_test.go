@@ -27,7 +27,7 @@ const dataset = "sessions"
 func newRig(t testing.TB, cfg Config) *rig {
 	t.Helper()
 	st := store.New()
-	s, err := stripe.Open(stripe.Config{Durability: stripe.MemoryOnly}, st)
+	s, err := stripe.Open(context.Background(), stripe.Config{Durability: stripe.MemoryOnly}, st)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -304,7 +304,7 @@ func TestTheZeroNodeIsRefused(t *testing.T) {
 // Before configure there is nobody to join, and nothing to load.
 func TestUnconfiguredRefusesAndNamesTheTool(t *testing.T) {
 	st := store.New()
-	s, err := stripe.Open(stripe.Config{Durability: stripe.MemoryOnly}, st)
+	s, err := stripe.Open(context.Background(), stripe.Config{Durability: stripe.MemoryOnly}, st)
 	if err != nil {
 		t.Fatal(err)
 	}

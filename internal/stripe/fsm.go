@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +47,7 @@ type fsm struct {
 	memoryOnly bool            // snapshots only cut the log short: nothing is ever restored from them
 	grown      chan struct{}   // gets a value when the log is worth a snapshot
 	stop       <-chan struct{} // closed when the stripe closes: a snapshot under way is given up
+	starting   context.Context // ends when the start is given up
 
 	applied   atomic.Uint64 // index of the last entry applied or restored
 	time      atomic.Int64  // store.Time of the last entry applied
@@ -132,7 +134,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 func (f *fsm) Restore(r io.ReadCloser) (err error) {
 	defer r.Close()
 	defer func() { f.restoring = err }()
-	in := &progressReader{r: r, log: f.log, what: "restoring the snapshot", next: time.Now().Add(progressInterval)}
+	in := &progressReader{ctx: f.starting, r: r, log: f.log, what: "restoring the snapshot", next: time.Now().Add(progressInterval)}
 	buf := bufio.NewReaderSize(in, 256<<10)
 	format, err := buf.ReadByte()
 	if err != nil {
@@ -219,7 +221,9 @@ func (s *fsmSnapshot) Release() {
 // progressInterval is how often a long restore or replay tells how far it is.
 const progressInterval = 2 * time.Second
 
+// progressReader tells how far a long read is, and ends it with its context.
 type progressReader struct {
+	ctx  context.Context
 	r    io.Reader
 	log  *slog.Logger
 	what string
@@ -229,6 +233,9 @@ type progressReader struct {
 
 // Read implements io.Reader.
 func (p *progressReader) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := p.r.Read(b)
 	p.n += int64(n)
 	if now := time.Now(); now.After(p.next) {

@@ -15,7 +15,7 @@ import (
 func stored(t *testing.T, dir string) (*Stripe, *store.Store) {
 	t.Helper()
 	st := store.New()
-	s, err := Open(Config{Dir: dir, Durability: EveryWrite, Logger: testLog(t)}, st)
+	s, err := Open(t.Context(), Config{Dir: dir, Durability: EveryWrite, Logger: testLog(t)}, st)
 	if err != nil {
 		t.Fatal(err)
 	}

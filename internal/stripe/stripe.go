@@ -7,7 +7,7 @@
 // its operations is acknowledged.
 //
 //	st := store.New()
-//	s, err := stripe.Open(stripe.Config{Dir: dir, Durability: stripe.EveryWrite, Logger: log}, st)
+//	s, err := stripe.Open(ctx, stripe.Config{Dir: dir, Durability: stripe.EveryWrite, Logger: log}, st)
 //	err = s.Form(ctx) // once in the life of the stripe
 //	s.Propose(op, func(o wire.Outcome, err error) { ... })
 //	err = s.Confirm(ctx) // after reading st, before answering
@@ -96,13 +96,16 @@ var (
 // identity of the server is read from Dir, or made there. st must be new.
 // It fails where another process uses Dir, where Dir cannot be written, and
 // where a file there is damaged or of a later version; the error says what to do.
-// It returns before this server is active: see Status and Changes.
-func Open(cfg Config, st *store.Store) (*Stripe, error) {
-	return open(cfg, storeMachine{st}, parts{})
+// It returns before this server is active: see Status and Changes. Where ctx ends
+// first it gives up with ctx's error, and the state is as it was.
+func Open(ctx context.Context, cfg Config, st *store.Store) (*Stripe, error) {
+	return open(cfg, storeMachine{st}, parts{starting: ctx})
 }
 
 // parts are what tests replace; zero fields are the real ones.
 type parts struct {
+	starting context.Context // of Open; nil: the start is never given up
+
 	clock *logClock
 	files logFiles // but for dir and lazy
 }
@@ -111,11 +114,14 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if p.starting == nil {
+		p.starting = context.Background()
+	}
 	if p.clock == nil {
 		p.clock = newLogClock()
 	}
 	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, queue: newQueue(), stop: make(chan struct{})}
-	s.fsm = &fsm{m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, grown: make(chan struct{}, 1), stop: s.stop}
+	s.fsm = &fsm{m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, grown: make(chan struct{}, 1), stop: s.stop, starting: p.starting}
 	defer func() {
 		if err != nil {
 			s.closeFiles()
@@ -126,6 +132,9 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 		return nil, err
 	}
 	if err := s.startRaft(st); err != nil {
+		if cause := context.Cause(p.starting); cause != nil {
+			return nil, fmt.Errorf("open the stripe: %w", cause)
+		}
 		return nil, err
 	}
 	s.work.Add(3)

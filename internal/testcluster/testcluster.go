@@ -174,7 +174,7 @@ func (c *Cluster) Start() {
 		durability = stripe.EveryWrite
 	}
 	self := c.Running().Servers[0]
-	c.stripe, err = stripe.Open(stripe.Config{Dir: c.o.dir, Durability: durability, ServerName: self.Name, Logger: c.log}, st)
+	c.stripe, err = stripe.Open(context.Background(), stripe.Config{Dir: c.o.dir, Durability: durability, ServerName: self.Name, Logger: c.log}, st)
 	if err != nil {
 		_ = ln.Close()
 	}
