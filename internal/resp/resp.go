@@ -78,7 +78,8 @@ type Reader struct {
 	buf        []byte
 	start, end int  // what has arrived and is not consumed: buf[start:end]
 	filled     bool // the last read filled the buffer: more would have come
-	calm       int  // commands of usual size since the buffer was last needed whole
+	budget     *Budget
+	calm       int // commands of usual size since the buffer was last needed whole
 
 	// The command being parsed. All offsets count from start.
 	pos   int    // parsed so far
@@ -295,7 +296,9 @@ func clip(b []byte) string { return string(b[:min(len(b), 32)]) }
 // fill reads once more from the connection. It may move the buffer, so
 // arguments handed out before are no longer valid.
 func (r *Reader) fill() error {
-	r.makeRoom()
+	if err := r.makeRoom(); err != nil {
+		return err
+	}
 	for range 100 {
 		n, err := r.src.Read(r.buf[r.end:])
 		r.filled = n == len(r.buf)-r.end
@@ -311,8 +314,8 @@ func (r *Reader) fill() error {
 }
 
 // makeRoom makes space behind end: by moving to the front what is not
-// consumed, and by doubling when one command, or one burst of small ones, needs more.
-func (r *Reader) makeRoom() {
+// consumed, and by growing when one command, or one burst of small ones, needs more.
+func (r *Reader) makeRoom() error {
 	size := len(r.buf)
 	held := r.end - r.start
 	if held == 0 {
@@ -321,19 +324,33 @@ func (r *Reader) makeRoom() {
 	switch {
 	case size == 0:
 		size = firstBuffer
-	case held == 0 && size > usualBuffer && r.calm >= calmAfter:
+	case held == 0 && size > usualBuffer && (r.calm >= calmAfter || r.budget.scarce()):
 		size = usualBuffer
 	case r.filled && size < usualBuffer, size-held < size/4:
-		size *= 2
+		size = r.larger(size, held)
 	case size-r.end >= size/4:
-		return
+		return nil
 	}
 	if size != len(r.buf) {
+		if !r.budget.take(beyond(size) - beyond(len(r.buf))) {
+			return ErrBudget
+		}
 		next := make([]byte, size)
 		copy(next, r.buf[r.start:r.end])
 		r.buf = next
-	} else {
+	} else if r.start > 0 {
 		copy(r.buf, r.buf[r.start:r.end])
 	}
 	r.start, r.end = 0, held
+	return nil
+}
+
+// larger returns the size that follows: the double, but no more than the largest
+// command and a usual buffer take.
+func (r *Reader) larger(size, held int) int {
+	most := r.limits.MaxCommand + usualBuffer
+	if 2*size > most && most-held >= usualBuffer/4 {
+		return max(size, most)
+	}
+	return 2 * size
 }

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"io"
 	"net"
 	"regexp"
 	"strconv"
@@ -108,6 +109,42 @@ func TestAttackDocsOfOneCommandManyTimes(t *testing.T) {
 	p := dial(t, c.Addr())
 	p.refused(wire.ErrBadRequest, args...)
 	p.want("PONG", "PING")
+}
+
+// Half commands of many connections must not add up to all memory.
+func TestAttackHalfCommandsOnManyConnections(t *testing.T) {
+	const value = 1 << 20
+	c := testcluster.Start(t, testcluster.Limits(server.Limits{MaxValue: value, MaxInput: 8 << 20, Command: time.Minute}))
+	half := "*2\r\n$4\r\nECHO\r\n$" + strconv.Itoa(value) + "\r\n" + strings.Repeat("x", value-1)
+	refused := 0
+	var held []*peer
+	for range 40 {
+		p := dial(t, c.Addr())
+		p.want("PONG", "PING")
+		_, _ = io.WriteString(p.nc, half) // may be cut off
+		held = append(held, p)
+	}
+	for _, p := range held {
+		_, _ = io.WriteString(p.nc, "x\r\n") // the end of the command
+		b := make([]byte, 5)
+		if _, err := io.ReadFull(p.nc, b); err != nil || string(b) == "-BUSY" {
+			refused++
+		}
+		p.nc.Close()
+	}
+	if refused == 0 || refused == len(held) {
+		t.Errorf("%d of %d half commands were refused", refused, len(held))
+	}
+	p := dial(t, c.Addr())
+	p.want("PONG", "PING") // small ones are not concerned
+	eventually(t, "room for a large command again", func() bool {
+		p := dial(t, c.Addr())
+		defer p.nc.Close()
+		_, _ = io.WriteString(p.nc, half+"x\r\n")
+		b := make([]byte, 5)
+		_, err := io.ReadFull(p.nc, b)
+		return err == nil && b[0] == '$'
+	})
 }
 
 // A token that the cluster cannot have granted yet would let its writer

@@ -65,6 +65,7 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 		limits = s.cfg.Limits.input()
 	}
 	c.rd = resp.NewReader(c, limits)
+	c.rd.Share(s.input)
 	return c
 }
 
@@ -78,6 +79,7 @@ func (c *conn) run() {
 		c.member.Left()
 	}
 	c.aside.Wait()
+	c.rd.Release()
 }
 
 // Close ends the connection without waiting: ownership calls it when the node
@@ -174,6 +176,9 @@ func (c *conn) ended(err error) {
 	case errors.As(err, &protocol):
 		c.inline = appendError(c.inline, &wire.Error{Word: wire.ErrGeneric, Text: protocol.Error()})
 		c.srv.rejects.warn("connection closed: not RESP, or above a limit", "peer", peer, "error", protocol)
+	case errors.Is(err, resp.ErrBudget):
+		c.inline = appendError(c.inline, &wire.Error{Word: wire.ErrBusy, Text: err.Error() + "; try again"})
+		c.srv.rejects.warn("connection closed: "+err.Error(), "peer", peer, "limit", c.srv.cfg.Limits.MaxInput)
 	case errors.Is(err, errTLS):
 		c.srv.rejects.warn("connection closed: "+errTLS.Error(), "peer", peer)
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -15,6 +15,7 @@ type Limits struct {
 	MaxConnections int           // open at once; one more gets BUSY
 	MaxValue       int           // bytes of one argument after AUTH
 	MaxCommand     int           // bytes of one command after AUTH
+	MaxInput       int           // bytes of large commands that are being read, of all connections together
 	MaxArgs        int           // arguments of one command after AUTH
 	Window         int           // commands of one connection that wait for the stripe
 	MaxOutput      int           // bytes of answers a connection may be behind before it is no longer read
@@ -31,6 +32,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		MaxConnections: 10_000,
 		MaxValue:       wire.DefaultMaxValue,
+		MaxInput:       256 << 20,
 		MaxArgs:        64 << 10,
 		Window:         1024,
 		MaxOutput:      1 << 20,
@@ -48,6 +50,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.MaxConnections, d.MaxConnections)
 	or(&l.MaxValue, d.MaxValue)
 	or(&l.MaxCommand, 2*l.MaxValue)
+	or(&l.MaxInput, max(d.MaxInput, 2*l.MaxCommand))
 	or(&l.MaxArgs, d.MaxArgs)
 	or(&l.Window, d.Window)
 	or(&l.MaxOutput, d.MaxOutput)

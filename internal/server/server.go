@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/ownership"
+	"github.com/terracotta-go/terracotta/internal/resp"
 	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/stripe"
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -59,6 +60,7 @@ type Server struct {
 	store    *store.Store
 	started  time.Time
 	password [sha256.Size]byte // hash of cfg.Password: its length is hidden from the compare
+	input    *resp.Budget      // of large commands
 	licence  licenceWatch
 	rejects  rateLimited // log lines that a stranger can cause
 
@@ -97,6 +99,7 @@ func New(cfg Config, own *ownership.Ownership, sp *stripe.Stripe, st *store.Stor
 	}
 	s.ctx, s.quit = context.WithCancel(context.Background())
 	s.rejects.log = cfg.Logger
+	s.input = resp.NewBudget(cfg.Limits.MaxInput)
 	s.licence.keys = cfg.Keys
 	return s
 }
