@@ -55,14 +55,24 @@ type Server struct {
 	// because all servers of a stripe must run the same Stripe.
 	Self           wire.ServerConfig
 	Bind           string // address to listen on, default 0.0.0.0
-	ManagementPort int    // 9540; 0 = any free one
-	Stripe         wire.StripeConfig
-	Durability     string // one of the Durability constants
-	TrustedKeys    string // directory of public keys
-	Password       string // shared secret of TC_PASSWORD_FILE or TC_PASSWORD, "" = none
-	MaxConnections int
-	MaxValue       int // bytes
+	ConfigFile     string // tc-config.xml that was read, "" = the built-in configuration
+	ManagementPort int    // 9540; 0 = any free one, NoManagement = none
+	// ManagementAsked is true where somebody chose ManagementPort: then it is an
+	// error when the port is taken, not only a warning.
+	ManagementAsked bool
+	// MemoryMayExceed is true where off-heap resources may be larger than the
+	// memory that there is: memory-check is warn.
+	MemoryMayExceed bool
+	Stripe          wire.StripeConfig
+	Durability      string // one of the Durability constants
+	TrustedKeys     string // directory of public keys
+	Password        string // shared secret of TC_PASSWORD_FILE or TC_PASSWORD, "" = none
+	MaxConnections  int
+	MaxValue        int // bytes
 }
+
+// NoManagement as Server.ManagementPort means that nothing listens.
+const NoManagement = -1
 
 // The values of Server.Durability.
 const (

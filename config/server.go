@@ -25,13 +25,16 @@ func LoadServer(fs *pflag.FlagSet, environ []string) (Server, error) {
 	host := f.hostname()
 	var effective []Setting
 	if file := f.text("config"); file != "" {
+		s.ConfigFile = file
 		effective = f.fromFile(&s, file, host)
 	} else {
 		effective = f.builtIn(&s, host)
 	}
 	s.Bind = f.bind()
 	f.reach(&s)
-	s.ManagementPort = f.number("management-port", 0, 65535)
+	s.ManagementPort = f.managementPort()
+	s.ManagementAsked = f.origin["management-port"] != originDefault
+	s.MemoryMayExceed = f.oneOf("memory-check", "refuse", "warn") == "warn"
 	s.Durability = f.durability(s.Stripe.DataDirectories)
 	s.TrustedKeys = f.trustedKeys(executable())
 	s.Password = f.password()
@@ -256,6 +259,13 @@ func (f *floors) reach(s *Server) {
 	if !several {
 		s.Stripe.Servers[0] = s.Self
 	}
+}
+
+func (f *floors) managementPort() int {
+	if f.text("management-port") == "off" {
+		return NoManagement
+	}
+	return f.number("management-port", 0, 65535)
 }
 
 // durability returns one of the constants; without a data directory there is

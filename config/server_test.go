@@ -81,7 +81,7 @@ func TestEveryServerVariable(t *testing.T) {
 		"DATA_RESOURCE1=d1", "DATA_RESOURCE2=d2", "TC_DATA_ROOT=/mnt", "TC_BACKUP_LOCATION=/back",
 		"TC_BIND=127.0.0.1", "TC_ADVERTISED_HOST=cache.example.org", "TC_TSA_PORT=9510", "TC_MANAGEMENT_PORT=0", "TC_SELF_NAME=first",
 		"TC_DURABILITY=every second", "TC_MAX_CONNECTIONS=5", "TC_MAX_VALUE_SIZE=1 mb", "TC_TRUSTED_KEYS="+keys,
-		"LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "TC_PASSWORD=s")
+		"TC_MEMORY_CHECK=warn", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "TC_PASSWORD=s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestEveryServerVariable(t *testing.T) {
 		Common:         Common{InContainer: true, EULA: true, LogLevel: "debug", LogFormat: "json"},
 		Self:           self,
 		Bind:           "127.0.0.1",
-		ManagementPort: 0,
+		ManagementPort: 0, ManagementAsked: true, MemoryMayExceed: true,
 		Stripe: wire.StripeConfig{
 			Servers:          []wire.ServerConfig{self},
 			OffheapResources: []wire.OffheapResource{{Name: "hot", Size: 2 << 30}, {Name: "cold", Size: 3 << 10}},
@@ -108,6 +108,15 @@ func TestEveryServerVariable(t *testing.T) {
 		MaxConnections: 5,
 		MaxValue:       1 << 20,
 	})
+}
+
+func TestManagementCanBeOff(t *testing.T) {
+	if s, err := loadServer(t, []string{"--management-port", "off"}); err != nil || s.ManagementPort != NoManagement {
+		t.Errorf("port %d: %v", s.ManagementPort, err)
+	}
+	if _, err := loadServer(t, []string{"--management-port", "no"}); err == nil || !strings.Contains(err.Error(), "management-port") {
+		t.Errorf("no port: %v", err)
+	}
 }
 
 func TestEULACountsOnlyAsExactlyY(t *testing.T) {

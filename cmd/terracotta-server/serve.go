@@ -46,6 +46,11 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	for _, note := range cfg.Notes {
 		log.Info(note)
 	}
+	if limit, ok := findMemoryLimit(os.DirFS("/")); ok {
+		if err := checkMemory(cfg, limit, log); err != nil {
+			return err
+		}
+	}
 	keys := trustedKeys(cfg.TrustedKeys, log)
 
 	st := store.New()
@@ -154,6 +159,12 @@ func trustedKeys(dir string, log *slog.Logger) *license.Keys {
 
 // openStripe opens the state in the platform data directory, or in memory.
 func openStripe(ctx context.Context, cfg config.Server, st *store.Store, log *slog.Logger) (*stripe.Stripe, error) {
+	// In memory only, nothing is ever written.
+	if cfg.Durability != config.MemoryOnly {
+		if err := makeDirectories(cfg.Stripe.DataDirectories); err != nil {
+			return nil, err
+		}
+	}
 	c := stripe.Config{Durability: stripe.Durability(cfg.Durability), ServerName: cfg.Self.Name, Logger: log}
 	if c.Durability != stripe.MemoryOnly {
 		for _, d := range cfg.Stripe.DataDirectories {

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/terracotta-go/terracotta/config"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// Sizes here are in bytes; people read them in MB, the unit of the settings.
+const (
+	mega = 1 << 20
+	// ownMemory is what the process needs beside the sessions, whatever their number.
+	ownMemory = 64 * mega
+)
+
+// memoryLimit is the most memory that this process can have.
+type memoryLimit struct {
+	size  uint64
+	where string // whose limit it is
+	raise string // how to raise it, with a %d for megabytes
+}
+
+// findMemoryLimit reads the limit of the control group, version 1 or 2, and the
+// size of the machine, whichever is less. root is the root of the file system.
+// ok is false where neither is told: on other systems than Linux.
+func findMemoryLimit(root fs.FS) (limit memoryLimit, ok bool) {
+	limit = memoryLimit{where: "this machine", raise: "give the machine %d MB"}
+	if doc, err := fs.ReadFile(root, "proc/meminfo"); err == nil {
+		for line := range strings.Lines(string(doc)) {
+			var kB uint64
+			if n, _ := fmt.Sscanf(line, "MemTotal: %d kB", &kB); n == 1 {
+				limit.size, ok = kB<<10, true
+			}
+		}
+	}
+	doc, _ := fs.ReadFile(root, "proc/self/cgroup")
+	for line := range strings.Lines(string(doc)) {
+		// hierarchy:controllers:path; version 2 has the line 0::path.
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		mount, file := "", ""
+		switch {
+		case f[0] == "0" && f[1] == "":
+			mount, file = "sys/fs/cgroup", "memory.max"
+		case hasWord(f[1], "memory"):
+			mount, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		default:
+			continue
+		}
+		if size, found := groupLimit(root, mount, f[2], file); found && (!ok || size < limit.size) {
+			limit, ok = memoryLimit{size, "this container", "raise the limit: docker run --memory %dm, in Kubernetes resources.limits.memory"}, true
+		}
+	}
+	return limit, ok
+}
+
+func hasWord(list, word string) bool {
+	for w := range strings.SplitSeq(list, ",") {
+		if w == word {
+			return true
+		}
+	}
+	return false
+}
+
+// groupLimit returns the least limit of a control group and those above it. In a
+// container the group's own path may not be there: then its mount is the group.
+func groupLimit(root fs.FS, mount, group, file string) (least uint64, ok bool) {
+	for dir := path.Clean("/" + group); ; dir = path.Dir(dir) {
+		doc, err := fs.ReadFile(root, path.Join(mount, dir, file))
+		if err == nil {
+			// Version 2 says max where there is no limit, which is no number.
+			if n, err := strconv.ParseUint(strings.TrimSpace(string(doc)), 10, 64); err == nil && (!ok || n < least) {
+				least, ok = n, true
+			}
+		}
+		if dir == "/" {
+			return least, ok
+		}
+	}
+}
+
+// comfortable is how much may be promised to sessions under a limit of size: a
+// fifth is kept for the index, connections and snapshots.
+func comfortable(size uint64) uint64 {
+	if size <= ownMemory {
+		return 0
+	}
+	return (size - ownMemory) / 5 * 4
+}
+
+// checkMemory compares what the off-heap resources promise with what there is.
+// Memory is taken as sessions come, so a promise that is too large ends in the
+// kernel's killing the server when it is needed most: it is refused at the
+// start, or with memory-check warn told.
+func checkMemory(cfg config.Server, limit memoryLimit, log *slog.Logger) error {
+	promised := promisedMemory(cfg.Stripe.OffheapResources)
+	log.Info("off-heap memory is promised, and taken as sessions come", "promised", megabytes(promised),
+		"available", megabytes(limit.size), "of", limit.where)
+	switch {
+	case promised > limit.size && !cfg.MemoryMayExceed:
+		return &failure{exitBadRequest, errors.New(tooMuch(cfg.Stripe.OffheapResources, limit)), memoryHint(cfg, limit)}
+	case promised > limit.size:
+		log.Warn(tooMuch(cfg.Stripe.OffheapResources, limit) + ": the kernel will end this server before they are full")
+	case promised > comfortable(limit.size):
+		log.Warn("the off-heap resources leave little memory for the server itself",
+			"promised", megabytes(promised), "available", megabytes(limit.size), "better", megabytes(comfortable(limit.size)))
+	}
+	return nil
+}
+
+func promisedMemory(list []wire.OffheapResource) (sum uint64) {
+	for _, r := range list {
+		if sum += r.Size; sum < r.Size {
+			return ^uint64(0)
+		}
+	}
+	return sum
+}
+
+func tooMuch(list []wire.OffheapResource, limit memoryLimit) string {
+	var each []string
+	for _, r := range list {
+		each = append(each, r.Name+" "+megabytes(r.Size))
+	}
+	return fmt.Sprintf("the off-heap resources promise %s (%s), and %s has %s of memory",
+		megabytes(promisedMemory(list)), strings.Join(each, ", "), limit.where, megabytes(limit.size))
+}
+
+// memoryHint names what to change: numbers that fit, in the form that was used.
+func memoryHint(cfg config.Server, limit memoryLimit) string {
+	fits := max(comfortable(limit.size)/mega/16*16, 16)
+	smaller := fmt.Sprintf("make the resources smaller, together at most %d MB, in the configuration file", fits)
+	if cfg.ConfigFile == "" {
+		smaller = fmt.Sprintf("set OFFHEAP_RESOURCE1_UNIT=MB OFFHEAP_RESOURCE1_SIZE=%d OFFHEAP_RESOURCE2_SIZE=0", fits)
+	}
+	need := promisedMemory(cfg.Stripe.OffheapResources)/mega/4*5 + ownMemory/mega
+	return smaller + "; or " + fmt.Sprintf(limit.raise, need) + "; or, if you know better, set TC_MEMORY_CHECK=warn"
+}
+
+// megabytes writes a size for people; small ones are never written as nothing.
+func megabytes(n uint64) string {
+	if n < mega && n > 0 {
+		return strconv.FormatUint((n+1023)>>10, 10) + " kB"
+	}
+	return strconv.FormatUint(n/mega, 10) + " MB"
+}
