@@ -71,6 +71,7 @@ func (s *Server) warnings(st stripe.Status, cluster *wire.Cluster) []string {
 	if s.cfg.Password == "" {
 		list = append(list, "no password is set: whoever reaches the port can read and change everything")
 	}
+	list = append(list, s.weakPassword()...)
 	if s.cfg.Durability == string(stripe.MemoryOnly) {
 		list = append(list, "memory only: a restart starts empty")
 	}

@@ -147,6 +147,19 @@ func TestAttackHalfCommandsOnManyConnections(t *testing.T) {
 	})
 }
 
+// Seven thousand guesses a second were made by one script: only length helps.
+func TestAttackGuessingAShortPassword(t *testing.T) {
+	for secret, warned := range map[string]bool{"hunter2": true, "correct horse battery staple": false} {
+		c := testcluster.Start(t, testcluster.Password(secret))
+		p := dial(t, c.Addr())
+		p.want("OK", "AUTH", secret)
+		said := text(p.do(wire.CmdStatus, "TEXT"))
+		if strings.Contains(said, "can be guessed") != warned || strings.Contains(said, secret) {
+			t.Errorf("%d characters: %s", len(secret), said)
+		}
+	}
+}
+
 // A token that the cluster cannot have granted yet would let its writer
 // overwrite what it has not seen.
 func TestAttackTokenFromTheFuture(t *testing.T) {

@@ -90,7 +90,7 @@ func growthOf(c *wire.Cluster, version string) license.Growth {
 // installed licence. The process calls it at its start, once the log was read;
 // what matters later is logged again every half an hour.
 func (s *Server) LogWarnings() {
-	for _, w := range s.developmentKeys() {
+	for _, w := range append(s.developmentKeys(), s.weakPassword()...) {
 		s.log.Warn(w)
 	}
 	s.logLicence(s.store.Cluster())

@@ -82,6 +82,17 @@ func (l Limits) input() resp.Limits {
 // maxAuthFailures cuts a connection off that guesses.
 const maxAuthFailures = 3
 
+// shortPassword is the length from which a secret is not guessed: somebody with
+// many connections makes thousands of guesses a second.
+const shortPassword = 16
+
+func (s *Server) weakPassword() []string {
+	if n := len(s.cfg.Password); n == 0 || n >= shortPassword {
+		return nil
+	}
+	return []string{"the password is short and can be guessed: use at least 16 random characters, e.g. of openssl rand -hex 16"}
+}
+
 // rateLimited writes log lines that strangers can cause: at most one a second,
 // and then says how many it kept back.
 type rateLimited struct {
