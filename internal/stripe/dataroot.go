@@ -51,21 +51,20 @@ type dataRoot struct {
 	identity
 }
 
+// errLocked says that another process holds the lock file.
+var errLocked = errors.New("is locked by another process")
+
 // openDataRoot locks dir, makes it where missing, and reads or makes the identity.
 func openDataRoot(dir string) (*dataRoot, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, explain(dir, err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o640)
-	if err != nil {
+	lock, err := openLocked(filepath.Join(dir, lockFile))
+	switch {
+	case errors.Is(err, errLocked):
+		return nil, fmt.Errorf("data root %q is in use by another server process: stop that one, or give this one another data directory", dir)
+	case err != nil:
 		return nil, explain(dir, err)
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data root %q is in use by another server process: stop that one, or give this one another data directory", dir)
-		}
-		return nil, fmt.Errorf("lock data root %q: %w", dir, err)
 	}
 	r := &dataRoot{dir: dir, lock: lock}
 	if err := r.identify(); err != nil {
@@ -163,15 +162,6 @@ func writeAtomic(path string, b []byte) (err error) {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // explain adds to an error of the data root what an operator can do about it.

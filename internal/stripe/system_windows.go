@@ -1,0 +1,34 @@
+package stripe
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// errSharingViolation is ERROR_SHARING_VIOLATION, which package syscall lacks.
+const errSharingViolation = syscall.Errno(32)
+
+// openLocked opens the file, which it makes where missing, for this process
+// alone, or returns errLocked. Closing it, or the end of the process, unlocks:
+// a file that is opened with no share mode can't be opened a second time.
+func openLocked(path string) (*os.File, error) {
+	name, err := syscall.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	const alone = 0 // share mode
+	handle, err := syscall.CreateFile(name, syscall.GENERIC_READ|syscall.GENERIC_WRITE, alone, nil,
+		syscall.OPEN_ALWAYS, syscall.FILE_ATTRIBUTE_NORMAL, 0)
+	if errors.Is(err, errSharingViolation) {
+		return nil, errLocked
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(handle), path), nil
+}
+
+// syncDir does nothing: Windows can't flush a folder, and NTFS keeps the order
+// of changes to it in its own journal.
+func syncDir(string) error { return nil }
