@@ -86,7 +86,7 @@ func (sh *shop) page(base string) http.Handler {
 			return
 		}
 		q := r.URL.Query()
-		changed, err := act(r.Context(), q)
+		changed, err := act(r, q)
 		if err == nil && changed {
 			clean := base + "/"
 			if q.Get("format") == "json" {
@@ -112,19 +112,32 @@ func (sh *shop) page(base string) http.Handler {
 }
 
 // act does what the query asks for and reports whether that was anything.
-func act(ctx context.Context, q url.Values) (changed bool, err error) {
+func act(r *http.Request, q url.Values) (changed bool, err error) {
+	ctx := r.Context()
 	switch item := q.Get("item"); {
+	case !q.Has("invalidate") && !q.Has("key") && item == "", r.Method == http.MethodHead:
+		return false, nil
+	case unasked(r.Header):
+		return false, errUnasked
 	case q.Has("invalidate"):
 		return true, websessions.FromContext(ctx).Invalidate(ctx)
 	case q.Has("key"):
 		return true, setAttribute(ctx, q.Get("key"), q.Get("val"))
-	case item == "":
-		return false, nil
 	case !slices.Contains(products, item):
 		return false, &refusal{fmt.Sprintf("The shop does not sell %q.", short(item))}
 	default:
 		return true, pick(ctx, item, q.Get("submit"))
 	}
+}
+
+var errUnasked = errors.New("another page than the shop's has asked for this change; if you want it, make it here")
+
+// unasked reports whether somebody else than the visitor wants the change: the
+// shop changes by GET, as the sample that it follows, and a link or an image of
+// another site, or a browser that loads pages in advance, must not. Programs such
+// as curl send neither header. An application of your own should change by POST.
+func unasked(h http.Header) bool {
+	return h.Get("Sec-Fetch-Site") == "cross-site" || strings.HasPrefix(h.Get("Sec-Purpose"), "prefetch")
 }
 
 // pick adds an item, removes one, or only looks at it. Update is atomic: two
@@ -236,6 +249,8 @@ func (sh *shop) sorry(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &no):
 		status = http.StatusBadRequest
+	case errors.Is(err, errUnasked):
+		status = http.StatusForbidden
 	case errors.Is(err, websessions.ErrUnavailable):
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "5")
