@@ -120,6 +120,8 @@ func (k *redisKeys) get(ctx context.Context, caller, i int) error {
 type pair struct {
 	ours   *ownKeys
 	theirs []*redisKeys
+	own    *process
+	redis  *process
 	close  []func()
 }
 
@@ -134,11 +136,13 @@ func newPair(ctx context.Context, b *bench, durability string, redis ...string) 
 	if err != nil {
 		return p, err
 	}
+	p.own = s.process
 	p.close = append(p.close, func() { _ = s.stop() })
 	r, err := startRedis(ctx, b.dir("redis"), redis...)
 	if err != nil {
 		return p, err
 	}
+	p.redis = r
 	p.close = append(p.close, func() { _ = r.stop() })
 	if p.ours, err = newOwnKeys(ctx, s); err != nil {
 		return p, err
@@ -164,15 +168,15 @@ func (p *pair) end() {
 // loads returns ours, then Redis through each setting.
 func (p *pair) loads(command string) []load {
 	if command == "GET" {
-		list := []load{{"terracotta", p.ours.get}}
+		list := []load{{"terracotta", p.own, p.ours.get}}
 		for i, k := range p.theirs {
-			list = append(list, load{rueidisSettings[i].name, k.get})
+			list = append(list, load{rueidisSettings[i].name, p.redis, k.get})
 		}
 		return list
 	}
-	list := []load{{"terracotta", p.ours.set}}
+	list := []load{{"terracotta", p.own, p.ours.set}}
 	for i, k := range p.theirs {
-		list = append(list, load{rueidisSettings[i].name, k.set})
+		list = append(list, load{rueidisSettings[i].name, p.redis, k.set})
 	}
 	return list
 }
@@ -185,10 +189,10 @@ func keyValue(ctx context.Context, b *bench) error {
 	}
 	defer p.end()
 	t := b.report.table("SET and GET of 1 KiB, one server, no disk",
-		"Ours is a commit (SET) and a load (GET) of a session with one attribute of 1 KiB, through `client`; Redis gets `SET` and `GET` through the better of two rueidis settings at each load. Operations per second.",
-		"command", "callers", "terracotta", "p50 / p99", "Redis", "p50 / p99", "rueidis setting", "ratio", "bar")
-	for _, command := range []string{"SET", "GET"} {
-		for _, callers := range []int{1, 4, 16, 64, 256} {
+		"Ours is a commit (SET) and a load (GET) of a session with one attribute of 1 KiB, through `client`; Redis gets `SET` and `GET` through the better of two rueidis settings at each load. Operations per second; CPU is processor time per operation, client and server together.",
+		"command", "callers", "terracotta", "p50 / p99", "CPU", "Redis", "p50 / p99", "CPU", "rueidis setting", "ratio", "bar")
+	for _, command := range b.commands() {
+		for _, callers := range b.some(1, 4, 16, 64, 256) {
 			bar := 0.9
 			if command == "SET" {
 				bar = 0.6
@@ -213,8 +217,8 @@ func onDisk(ctx context.Context, b *bench) error {
 	defer p.end()
 	t := b.report.table("SET of 1 KiB, one server, acknowledged means on disk",
 		"Ours with durability every-write, Redis with appendfsync always, both on the same file system. Operations per second.",
-		"command", "callers", "terracotta", "p50 / p99", "Redis", "p50 / p99", "rueidis setting", "ratio", "bar")
-	for _, callers := range []int{1, 16, 64, 256} {
+		"command", "callers", "terracotta", "p50 / p99", "CPU", "Redis", "p50 / p99", "CPU", "rueidis setting", "ratio", "bar")
+	for _, callers := range b.some(1, 16, 64, 256) {
 		bar := 0.0
 		if callers == 64 {
 			bar = 1
@@ -228,12 +232,19 @@ func onDisk(ctx context.Context, b *bench) error {
 
 // compare runs the loads in turn and writes a line: ours against the best of the others.
 func (b *bench) compare(ctx context.Context, t *table, command string, callers int, bar float64, loads []load) error {
+	if b.alone {
+		loads = loads[:1]
+	}
 	samples, err := inTurn(ctx, loads, callers, b.rounds, b.length)
 	if err != nil {
 		return err
 	}
+	if b.alone {
+		t.add(command, fmt.Sprint(callers), rate(samples[0]), tails(samples[0]), perCall(samples[0]))
+		return nil
+	}
 	w := 1 + best(samples[1:])
-	t.add(command, fmt.Sprint(callers), rate(samples[0]), tails(samples[0]), rate(samples[w]), tails(samples[w]),
+	t.add(command, fmt.Sprint(callers), rate(samples[0]), tails(samples[0]), perCall(samples[0]), rate(samples[w]), tails(samples[w]), perCall(samples[w]),
 		loads[w].name, fmt.Sprintf("%.2f", ratio(samples[0], samples[w])), barText(bar))
 	return nil
 }

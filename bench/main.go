@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -39,6 +40,9 @@ type bench struct {
 	rounds   int
 	length   time.Duration // of one turn
 	sessions int           // in the memory benches
+	callers  []int         // only these; empty: all
+	alone    bool          // without peers
+	command  string        // only this one, SET or GET; "": both
 	temp     string
 	dirs     int
 }
@@ -51,6 +55,23 @@ func (b *bench) dir(name string) string {
 		panic(err) // a folder of our own, just made
 	}
 	return d
+}
+
+// some returns those of all that -callers allows.
+func (b *bench) some(all ...int) (list []int) {
+	for _, n := range all {
+		if len(b.callers) == 0 || slices.Contains(b.callers, n) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+func (b *bench) commands() []string {
+	if b.command != "" {
+		return []string{b.command}
+	}
+	return []string{"SET", "GET"}
 }
 
 // benches in the order of the page.
@@ -74,6 +95,19 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags.IntVar(&b.rounds, "rounds", 0, "rounds of turns (default 3, long 7)")
 	flags.DurationVar(&b.length, "length", 0, "length of a turn (default 500ms, long 2s)")
 	flags.IntVar(&b.sessions, "sessions", 0, "sessions in the memory bench (default 100000, long 1000000)")
+	flags.StringVar(&b.command, "command", "", "SET or GET only")
+	flags.BoolVar(&b.alone, "alone", false, "run ours only, for a profile (keyvalue, disk)")
+	profiles := flags.String("profile", "", "directory for CPU profiles of our server and of this process")
+	flags.Func("callers", "only with these numbers of callers, comma separated", func(v string) error {
+		for _, word := range strings.Split(v, ",") {
+			n, err := strconv.Atoi(word)
+			if err != nil {
+				return err
+			}
+			b.callers = append(b.callers, n)
+		}
+		return nil
+	})
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -88,8 +122,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.temp)) }()
-	if b.tc, err = newTerracotta(ctx, b.temp); err != nil {
+	if b.tc, err = newTerracotta(ctx, b.temp, *profiles); err != nil {
 		return err
+	}
+	if *profiles != "" {
+		end, err := profileSelf(*profiles)
+		if err != nil {
+			return err
+		}
+		defer end()
 	}
 	for _, one := range benches {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), one.name) {

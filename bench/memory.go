@@ -225,8 +225,9 @@ func pauses(ctx context.Context, b *bench) error {
 	if err := fillOurs(ctx, keys[0].c, b.sessions); err != nil {
 		return err
 	}
-	mixed := func(k *ownKeys) load {
-		return load{"SET and GET", func(ctx context.Context, caller, i int) error {
+	mixed := func(i int) load {
+		k := keys[i]
+		return load{"SET and GET", servers[i].process, func(ctx context.Context, caller, i int) error {
 			if i%2 == 0 {
 				return k.set(ctx, caller, i)
 			}
@@ -234,7 +235,7 @@ func pauses(ctx context.Context, b *bench) error {
 		}}
 	}
 	seen := [2]int{len(servers[0].log.String()), len(servers[1].log.String())}
-	samples, err := inTurn(ctx, []load{mixed(keys[0]), mixed(keys[1])}, 16, max(b.rounds, 5), 2*b.length)
+	samples, err := inTurn(ctx, []load{mixed(0), mixed(1)}, 16, max(b.rounds, 5), 2*b.length)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -179,15 +178,4 @@ func startRedisAt(ctx context.Context, addr, dir string, settings ...string) (*p
 		return nil, errors.Join(err, p.kill())
 	}
 	return p, nil
-}
-
-// build compiles a command of this project and returns the binary's path.
-func build(ctx context.Context, dir, command string) (string, error) {
-	binary := filepath.Join(dir, command)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/"+command)
-	cmd.Dir = ".."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", command, err, out)
-	}
-	return binary, nil
 }

@@ -120,6 +120,11 @@ func tails(list []sample) string {
 	return micros(p50) + " / " + micros(p99)
 }
 
+// perCall shows the processor time of one call.
+func perCall(list []sample) string {
+	return fmt.Sprintf("%.1f µs", medianOf(list, func(s sample) float64 { return float64(s.cpu) })/1e3)
+}
+
 func micros(ns float64) string {
 	if ns >= 10e6 {
 		return fmt.Sprintf("%.1f ms", ns/1e6)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/terracotta-go/terracotta/client"
@@ -23,14 +24,15 @@ import (
 // as the bench.
 type terracotta struct {
 	binary  string
+	profile string // file of the server's CPU profile, "" = none
 	trusted string // directory of public keys
 	license []byte
 }
 
 const benchKey = "dev-bench"
 
-func newTerracotta(ctx context.Context, dir string) (*terracotta, error) {
-	binary, err := build(ctx, dir, "terracotta-server")
+func newTerracotta(ctx context.Context, dir, profiles string) (*terracotta, error) {
+	binary, profile, err := buildServer(ctx, dir, profiles)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +44,7 @@ func newTerracotta(ctx context.Context, dir string) (*terracotta, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &terracotta{binary: binary, trusted: filepath.Join(dir, "trusted")}
+	t := &terracotta{binary: binary, profile: profile, trusted: filepath.Join(dir, "trusted")}
 	if err := os.MkdirAll(t.trusted, 0o755); err != nil {
 		return nil, err
 	}
@@ -93,13 +95,26 @@ func (t *terracotta) start(ctx context.Context, dir, durability string, env ...s
 
 // begin starts the process, again after it was ended.
 func (s *server) begin(ctx context.Context, addr string) (err error) {
-	if s.process, err = start(addr, s.env, s.t.binary); err != nil {
+	env := s.env
+	if s.t.profile != "" {
+		env = append(env, profileEnv+"="+s.t.profile)
+	}
+	if s.process, err = start(addr, env, s.t.binary); err != nil {
 		return err
 	}
 	if err := s.ready(ctx, "+PONG"); err != nil {
 		return errors.Join(err, s.kill())
 	}
 	return nil
+}
+
+// stop writes the profile, if there is one, and ends the server in order.
+func (s *server) stop() error {
+	if s.t.profile != "" {
+		_ = s.cmd.Process.Signal(syscall.SIGUSR1)
+		awaitProfile(s.t.profile)
+	}
+	return s.process.stop()
 }
 
 func (s *server) configure(ctx context.Context) error {

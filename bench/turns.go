@@ -8,20 +8,23 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // load is one way of doing the work that is compared: do is called by many
 // callers at once, each with its number and the count of its calls.
 type load struct {
-	name string
-	do   func(ctx context.Context, caller, i int) error
+	name   string
+	server *process // that the work is done by, beside this process; nil = none
+	do     func(ctx context.Context, caller, i int) error
 }
 
 // sample is what one turn has shown.
 type sample struct {
 	perSecond float64
 	p50, p99  time.Duration
+	cpu       time.Duration // processor time of one call, on both ends
 }
 
 // turn runs l with callers for the given time.
@@ -35,6 +38,7 @@ func turn(ctx context.Context, l load, callers int, length time.Duration) (sampl
 		all   histogram
 		fault error
 	)
+	used := l.cpu()
 	began := time.Now()
 	timer := time.AfterFunc(length, func() { over.Store(true) })
 	defer timer.Stop()
@@ -63,7 +67,21 @@ func turn(ctx context.Context, l load, callers int, length time.Duration) (sampl
 	if fault != nil {
 		return sample{}, fmt.Errorf("%s with %d callers: %w", l.name, callers, fault)
 	}
-	return sample{float64(all.count) / time.Since(began).Seconds(), all.quantile(0.5), all.quantile(0.99)}, nil
+	took := time.Since(began)
+	used = l.cpu() - used
+	return sample{float64(all.count) / took.Seconds(), all.quantile(0.5), all.quantile(0.99), used / time.Duration(max(1, all.count))}, nil
+}
+
+// cpu returns the processor time used so far by this process and the load's server.
+func (l load) cpu() time.Duration {
+	var own syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &own) // cannot fail for this process
+	used := time.Duration(own.Utime.Nano() + own.Stime.Nano())
+	if l.server != nil {
+		theirs, _ := l.server.cpu() // one that has ended is noticed elsewhere
+		used += theirs
+	}
+	return used
 }
 
 // inTurn runs the loads one after the other, again and again: A B C A B C. What

@@ -23,6 +23,7 @@ var (
 // site is one library with the handler that uses it.
 type site struct {
 	name    string
+	server  *process // that keeps its sessions, nil = none
 	handler http.Handler
 	close   func()
 }
@@ -32,9 +33,9 @@ var (
 	remarks = websessions.NewAttribute[string]("note")
 )
 
-func newOwnSite(ctx context.Context, addr string) (*site, error) {
+func newOwnSite(ctx context.Context, s *process) (*site, error) {
 	m, err := websessions.New(websessions.Config{
-		URI: "terracotta://" + addr + "/web", Logger: slog.New(slog.DiscardHandler),
+		URI: "terracotta://" + s.addr + "/web", Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func newOwnSite(ctx context.Context, addr string) (*site, error) {
 	if err := m.Ready(ctx); err != nil {
 		return nil, errors.Join(err, m.Close(ctx))
 	}
-	return &site{"websessions, clustered", ownHandler(m), func() { _ = m.Close(context.Background()) }}, nil
+	return &site{"websessions, clustered", s, ownHandler(m), func() { _ = m.Close(context.Background()) }}, nil
 }
 
 func ownHandler(m *websessions.Sessions) http.Handler {
@@ -100,7 +101,7 @@ func (s *site) inProcess(browsers int) (load, error) {
 			requests[i].AddCookie(c)
 		}
 	}
-	return load{s.name, func(_ context.Context, caller, _ int) error {
+	return load{s.name, s.server, func(_ context.Context, caller, _ int) error {
 		w := &response{header: http.Header{}}
 		// Some libraries keep state in the request or its context: a fresh one, as net/http makes it.
 		s.handler.ServeHTTP(w, requests[caller].Clone(context.Background()))
@@ -148,7 +149,7 @@ func (s *site) overHTTP(browsers int) (load, func(), error) {
 			requests[i].AddCookie(c)
 		}
 	}
-	return load{s.name, func(_ context.Context, caller, _ int) error {
+	return load{s.name, s.server, func(_ context.Context, caller, _ int) error {
 		_, err := do(requests[caller])
 		return err
 	}}, stop, nil
@@ -166,7 +167,7 @@ func web(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer r.stop()
-	sites, err := openSites(ctx, s.addr, r.addr)
+	sites, err := openSites(ctx, s.process, r)
 	for _, s := range sites {
 		defer s.close()
 	}
@@ -176,9 +177,9 @@ func web(ctx context.Context, b *bench) error {
 	t := b.report.table("A request that reads and writes one attribute",
 		"One attribute, a number, is read and written; the session also holds 1 KiB that nobody touches, and the page has 1 KiB. "+
 			"Ours asks the server twice (pass-through: this version keeps nothing on the node). Requests per second. "+
-			"The ratio is ours divided by the peer's. In process: the handler is called directly; HTTP: over kept-alive connections of the loopback.",
-		"how", "callers", "library", "requests/s", "p50 / p99", "ratio", "bar")
-	for _, callers := range []int{1, 16, 64} {
+			"The ratio is ours divided by the peer's. In process: the handler is called directly; HTTP: over kept-alive connections of the loopback. CPU is processor time per request, of all processes together.",
+		"how", "callers", "library", "requests/s", "p50 / p99", "CPU", "ratio", "bar")
+	for _, callers := range b.some(1, 16, 64) {
 		if err := b.requests(ctx, t, sites, callers, "in process"); err != nil {
 			return err
 		}
@@ -205,13 +206,13 @@ func (b *bench) requests(ctx context.Context, t *table, sites []*site, callers i
 	if err != nil {
 		return err
 	}
-	t.add(how, fmt.Sprint(callers), loads[0].name, rate(samples[0]), tails(samples[0]), "", "")
+	t.add(how, fmt.Sprint(callers), loads[0].name, rate(samples[0]), tails(samples[0]), perCall(samples[0]), "", "")
 	for i := 1; i < len(loads); i++ {
 		bar := 0.0
 		if strings.HasPrefix(loads[i].name, "scs on Redis") {
 			bar = 1.5
 		}
-		t.add(how, fmt.Sprint(callers), loads[i].name, rate(samples[i]), tails(samples[i]),
+		t.add(how, fmt.Sprint(callers), loads[i].name, rate(samples[i]), tails(samples[i]), perCall(samples[i]),
 			fmt.Sprintf("%.2f", ratio(samples[0], samples[i])), barText(bar))
 	}
 	return nil

@@ -19,33 +19,33 @@ import (
 
 // openSites opens ours first, then the peers. On error those already open are
 // returned, too.
-func openSites(ctx context.Context, terracotta, redisAddr string) (sites []*site, err error) {
+func openSites(ctx context.Context, terracotta, r *process) (sites []*site, err error) {
 	ours, err := newOwnSite(ctx, terracotta)
 	if err != nil {
 		return nil, err
 	}
-	sites = append(sites, ours, &site{"scs in memory, not clustered", scsHandler(scs.New()), func() {}})
+	sites = append(sites, ours, &site{"scs in memory, not clustered", nil, scsHandler(scs.New()), func() {}})
 
-	rdb := redis.NewClient(&redis.Options{Addr: redisAddr})
+	rdb := redis.NewClient(&redis.Options{Addr: r.addr})
 	plain := scs.New()
 	plain.Store = goredisstore.New(rdb)
-	sites = append(sites, &site{"scs on Redis (goredisstore)", scsHandler(plain), func() { _ = rdb.Close() }})
+	sites = append(sites, &site{"scs on Redis (goredisstore)", r, scsHandler(plain), func() { _ = rdb.Close() }})
 
-	fast, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{redisAddr}, DisableCache: true, ForceSingleClient: true})
+	fast, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.addr}, DisableCache: true, ForceSingleClient: true})
 	if err != nil {
 		return sites, err
 	}
 	quick := scs.New()
 	quick.Store = rueidisStore{fast}
-	sites = append(sites, &site{"scs on Redis (a rueidis store of ours)", scsHandler(quick), fast.Close})
+	sites = append(sites, &site{"scs on Redis (a rueidis store of ours)", r, scsHandler(quick), fast.Close})
 
 	key := securecookie.GenerateRandomKey(32)
-	sites = append(sites, &site{"gorilla in memory (a map of ours), not clustered", gorillaHandler(newMapStore(key)), func() {}})
-	rs, err := redistore.NewRediStore(64, "tcp", redisAddr, "", "", key)
+	sites = append(sites, &site{"gorilla in memory (a map of ours), not clustered", nil, gorillaHandler(newMapStore(key)), func() {}})
+	rs, err := redistore.NewRediStore(64, "tcp", r.addr, "", "", key)
 	if err != nil {
 		return sites, err
 	}
-	return append(sites, &site{"gorilla on Redis (redistore)", gorillaHandler(rs), func() { _ = rs.Close() }}), nil
+	return append(sites, &site{"gorilla on Redis (redistore)", r, gorillaHandler(rs), func() { _ = rs.Close() }}), nil
 }
 
 func scsHandler(m *scs.SessionManager) http.Handler {
