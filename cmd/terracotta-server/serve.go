@@ -68,7 +68,11 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	}, sp, st)
 	closeRooms := func() error {
 		own.Close()
-		return sp.Close()
+		if err := sp.Close(); err != nil {
+			return err // something may still be applied
+		}
+		st.Close()
+		return nil
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(cfg.Bind, strconv.Itoa(cfg.Self.Port)))
 	if err != nil {

@@ -27,6 +27,7 @@ const dataset = "sessions"
 func newRig(t testing.TB, cfg Config) *rig {
 	t.Helper()
 	st := store.New()
+	t.Cleanup(st.Close)
 	s, err := stripe.Open(context.Background(), stripe.Config{Durability: stripe.MemoryOnly}, st)
 	if err != nil {
 		t.Fatal(err)

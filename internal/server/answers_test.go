@@ -91,6 +91,7 @@ func withTestCommand(t *testing.T) <-chan *slot {
 func startServer(t testing.TB, limits Limits) (*Server, net.Conn) {
 	t.Helper()
 	st := store.New()
+	t.Cleanup(st.Close)
 	sp, err := stripe.Open(t.Context(), stripe.Config{Durability: stripe.MemoryOnly, ServerName: "tc1"}, st)
 	if err != nil {
 		t.Fatal(err)

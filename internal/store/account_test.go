@@ -117,7 +117,7 @@ func TestFullResourceRefusesNoEnd(t *testing.T) {
 }
 
 func TestUnconfiguredStoreSaysSo(t *testing.T) {
-	s := New()
+	s := newStore(t)
 	w := wire.Write{Dataset: shop, Key: []byte("s"), Node: nodeA, Seq: 1, Low: 1}
 	for _, op := range [][]byte{
 		AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none")}),
@@ -147,7 +147,7 @@ func TestUnconfiguredStoreSaysSo(t *testing.T) {
 }
 
 func TestConfigureOnce(t *testing.T) {
-	s := New()
+	s := newStore(t)
 	configure := func(change func(*wire.Cluster)) *wire.Error {
 		c := testCluster(1 << 20)
 		change(c)
@@ -184,7 +184,7 @@ func TestConfigureOnce(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-	after := New()
+	after := newStore(t)
 	if err := after.Restore(strings.NewReader(string(before))); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 // filled is a store with sessions of eight attributes of 128 bytes.
 func filled(b *testing.B, sessions int) *Store {
-	s := New()
+	s := newStore(b)
 	s.Apply(1, AppendConfigure(nil, testCluster(1<<40)))
 	s.Apply(1, AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none")}))
 	s.Apply(1, AppendJoin(nil, &wire.Join{Node: nodeA, Generation: 1, Low: 1}))
@@ -133,6 +133,9 @@ func BenchmarkRestore(b *testing.B) {
 	n.Release()
 	var s *Store
 	for b.Loop() {
+		if s != nil {
+			s.Close()
+		}
 		s = New()
 		if err := s.Restore(bytes.NewReader(buf.Bytes())); err != nil {
 			b.Fatal(err)

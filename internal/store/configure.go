@@ -96,7 +96,7 @@ func (a *step) open(o *wire.Open) *wire.Error {
 	if segments == 0 {
 		segments = chosenSegments
 	}
-	d = newDataset(string(o.Dataset), r, disk, string(o.LockMode), string(o.Tags), segments)
+	d = newDataset(&a.epochs, string(o.Dataset), r, disk, string(o.LockMode), string(o.Tags), segments)
 	if err := d.fits(0, d.ownCost()); err != nil {
 		return err
 	}

@@ -40,12 +40,13 @@ type dataset struct {
 	// session that has one, holds it over the whole change, so that a listing
 	// misses no session that is just being renewed. It is taken before segments' locks.
 	usersMu sync.RWMutex
-	users   map[string]map[string]struct{} // user -> keys of the user's sessions
+	users   users
 }
 
-func (d *dataset) segment(key []byte) *segment {
-	return &d.segments[hash(key)%uint64(len(d.segments))]
-}
+func (d *dataset) segment(key []byte) *segment { return d.segmentOf(hash(key)) }
+
+// segmentOf returns the segment of keys with hash h.
+func (d *dataset) segmentOf(h uint64) *segment { return &d.segments[h%uint64(len(d.segments))] }
 
 // ownCost is what the dataset takes without its sessions.
 func (d *dataset) ownCost() uint64 { return datasetCost + segmentCost*uint64(len(d.segments)) }
@@ -71,28 +72,88 @@ func (d *dataset) give(old, new uint64) {
 	}
 }
 
-// find returns the session that key leads to at now, or the refusal.
-func (d *dataset) find(key []byte, now Time) (*record, *wire.Error) {
-	// An alias leads to a session directly. Readers, who lock one segment after the
-	// other, may find it moved on or ended in between, and begin again.
-	for look, followed := key, false; ; {
-		g := d.segment(look)
-		g.mu.RLock()
-		r, t := g.records[string(look)], g.traces[string(look)]
-		g.mu.RUnlock()
-		switch {
-		case r != nil:
-			return r, nil
-		case followed:
-			look, followed = key, false
-		case t != nil && t.leads(now):
-			look, followed = t.target, true
-		case t != nil:
-			return nil, gone(t.ending())
-		default:
-			return nil, &wire.Error{Word: wire.ErrSessionUnknown, Text: "no session has this key"}
+// at is where a session is.
+type at struct {
+	*segment
+	h uint64
+	b block
+	r ref
+}
+
+// find returns the session that key leads to at now, or the refusal. It is for the
+// goroutine that applies. What it returns is valid until the session changes.
+func (d *dataset) find(key []byte, now Time) (at, *wire.Error) {
+	h := hash(key)
+	g := d.segmentOf(h)
+	b, r := g.look(h, key)
+	switch {
+	case b == nil:
+		return at{}, unknownSession()
+	case b.kind() == kindRecord:
+		return at{g, h, b, r}, nil
+	}
+	t := b.trace()
+	if !t.leads(now) {
+		return at{}, gone(t.ending())
+	}
+	h = hash(t.target)
+	g = d.segmentOf(h)
+	b, r = g.look(h, t.target)
+	return at{g, h, b, r}, nil
+}
+
+func unknownSession() *wire.Error {
+	return &wire.Error{Word: wire.ErrSessionUnknown, Text: "no session has this key"}
+}
+
+// reader is what one View needs.
+type reader struct {
+	record Record
+	target []byte
+}
+
+// readers holds *reader.
+var readers = sync.Pool{New: func() any { return new(reader) }}
+
+// view calls f with the session that key leads to at now. Readers lock one segment after the
+// other, and may find a session moved on or ended in between: then they begin again.
+func (d *dataset) view(key []byte, now Time, f func(*Record)) (closed bool, err *wire.Error) {
+	v := readers.Get().(*reader)
+	defer readers.Put(v)
+	for {
+		found, alias, closed, err := d.segment(key).view(v, key, now, f)
+		if alias {
+			found, _, closed, _ = d.segment(v.target).view(v, v.target, now, f)
+		}
+		if found || closed || err != nil {
+			return closed, err
 		}
 	}
+}
+
+// view calls f with the session of key, if there is one. If key is an alias it
+// copies where it leads to.
+func (g *segment) view(v *reader, key []byte, now Time, f func(*Record)) (found, alias, closed bool, err *wire.Error) {
+	h := hash(key)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	b, _ := g.look(h, key)
+	switch {
+	case g.closed:
+		return false, false, true, nil
+	case b == nil:
+		return false, false, false, unknownSession()
+	case b.kind() == kindRecord:
+		b.view(&v.record)
+		f(&v.record)
+		return true, false, false, nil
+	}
+	t := b.trace()
+	if t.leads(now) {
+		v.target = append(v.target[:0], t.target...)
+		return false, true, false, nil
+	}
+	return false, false, false, gone(t.ending())
 }
 
 func gone(reason []byte) *wire.Error {
@@ -120,26 +181,15 @@ func (d *dataset) lock(keys ...[]byte) (unlock func()) {
 
 // enlist notes that the session under key is user's. The caller holds usersMu.
 func (d *dataset) enlist(user, key []byte) {
-	if len(user) == 0 {
-		return
+	if len(user) > 0 {
+		d.users.add(pair{hash(user), hash(key)})
 	}
-	keys := d.users[view(user)]
-	if keys == nil {
-		keys = map[string]struct{}{}
-		d.users[string(user)] = keys
-	}
-	keys[view(key)] = struct{}{}
 }
 
 // delist undoes enlist. The caller holds usersMu.
 func (d *dataset) delist(user, key []byte) {
-	if len(user) == 0 {
-		return
-	}
-	keys := d.users[view(user)]
-	delete(keys, view(key))
-	if len(keys) == 0 {
-		delete(d.users, view(user))
+	if len(user) > 0 {
+		d.users.remove(pair{hash(user), hash(key)})
 	}
 }
 
@@ -155,16 +205,7 @@ func (s *Store) UserSessions(dataset, user []byte, limit int) ([]UserSession, *w
 	if err != nil {
 		return nil, err
 	}
-	d.usersMu.RLock()
-	defer d.usersMu.RUnlock()
-	var list []UserSession
-	for key := range d.users[string(user)] {
-		g := d.segment([]byte(key))
-		g.mu.RLock()
-		r := g.records[key]
-		g.mu.RUnlock()
-		list = append(list, UserSession{Key: bytes.Clone(r.Key), Created: r.Created, LastAccess: r.LastAccess})
-	}
+	list := d.userSessions(user)
 	slices.SortFunc(list, func(a, b UserSession) int {
 		if a.Created != b.Created {
 			return int(min(max(a.Created-b.Created, -1), 1))
@@ -172,6 +213,22 @@ func (s *Store) UserSessions(dataset, user []byte, limit int) ([]UserSession, *w
 		return bytes.Compare(a.Key, b.Key)
 	})
 	return list[:min(len(list), max(limit, 0))], nil
+}
+
+func (d *dataset) userSessions(user []byte) (list []UserSession) {
+	d.usersMu.RLock()
+	defer d.usersMu.RUnlock()
+	for _, h := range d.users.keys(hash(user)) {
+		g := d.segmentOf(h)
+		g.mu.RLock()
+		g.index.each(&g.arena, h, func(b block) {
+			if b.kind() == kindRecord && bytes.Equal(b.user(), user) {
+				list = append(list, UserSession{Key: bytes.Clone(b.key()), Created: b.created(), LastAccess: b.lastAccess()})
+			}
+		})
+		g.mu.RUnlock()
+	}
+	return list
 }
 
 func unconfigured() *wire.Error {
@@ -208,9 +265,12 @@ func (st *state) install(d *dataset) {
 }
 
 // newDataset returns an empty dataset that nothing is accounted for yet.
-func newDataset(name string, r *resource, disk, lockMode, tags string, segments int) *dataset {
+func newDataset(epochs *epochs, name string, r *resource, disk, lockMode, tags string, segments int) *dataset {
 	d := &dataset{name: name, resource: r, disk: disk, lockMode: lockMode,
-		segments: make([]segment, segments), users: map[string]map[string]struct{}{}}
+		segments: make([]segment, segments)}
+	for i := range d.segments {
+		d.segments[i].epochs, d.segments[i].ends.ties = epochs, true
+	}
 	d.tags.Store(&tags)
 	return d
 }

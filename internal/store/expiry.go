@@ -17,17 +17,14 @@ func (a *step) touch(dataset []byte, list []Touch) *wire.Error {
 		return err
 	}
 	for _, t := range list {
-		old, err := d.find(t.Key, a.at)
+		s, err := d.find(t.Key, a.at)
 		when := min(t.When, a.at)
-		if err != nil || when <= old.LastAccess {
+		if err != nil || when <= s.b.lastAccess() {
 			continue
 		}
-		r := old.clone()
-		r.LastAccess = when
-		g := d.segment(r.Key)
-		g.mu.Lock()
-		g.put(r)
-		g.mu.Unlock()
+		s.mu.Lock()
+		s.touch(s.h, s.b, s.r, when)
+		s.mu.Unlock()
 	}
 	return nil
 }
@@ -38,8 +35,9 @@ func (a *step) expire(dataset []byte, keys [][]byte) (any bool, err *wire.Error)
 		return false, err
 	}
 	for _, key := range keys {
-		if r := d.segment(key).records[string(key)]; r != nil && r.isDue(a.at) {
-			a.end(d, r, reasonExpired)
+		h := hash(key)
+		if b, _ := d.segmentOf(h).look(h, key); b != nil && b.kind() == kindRecord && b.isDue(a.at) {
+			a.end(d, b, reasonExpired)
 			any = true
 		}
 	}
@@ -52,35 +50,39 @@ func (a *step) prune(limit uint64) {
 	for _, d := range a.sortedDatasets() {
 		for i := range d.segments {
 			g := &d.segments[i]
-			for s := g.ends.first(); s != nil && s.at <= a.at; s = g.ends.first() {
+			for end, some := g.ends.first(); some && end <= a.at; end, some = g.ends.first() {
 				if limit == 0 {
 					return
 				}
 				limit--
-				a.pruneTrace(d, g.traces[string(s.key)])
+				a.pruneTrace(d, g, g.block(g.ends.s[0].r))
 			}
 		}
 	}
 }
 
-func (a *step) pruneTrace(d *dataset, t *trace) {
+func (a *step) pruneTrace(d *dataset, g *segment, b block) {
+	t := b.trace()
+	h := hash(t.key)
 	if t.target == nil {
-		defer d.lock(t.key)()
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		d.give(t.cost(), 0)
-		d.segment(t.key).forget(t)
+		g.drop(h, t.key)
 		return
 	}
+	t = trace{key: bytes.Clone(t.key), target: bytes.Clone(t.target), until: t.until}
 	defer d.lock(t.key, t.target)()
-	g := d.segment(t.target)
-	r := g.records[string(t.target)].clone()
-	r.aliases = slices.DeleteFunc(slices.Clone(r.aliases), func(key []byte) bool { return bytes.Equal(key, t.key) })
-	if len(r.aliases) == 0 {
-		r.aliases = nil
-	}
-	g.put(r)
+	target := hash(t.target)
+	into := d.segmentOf(target)
+	r := &a.scratch.record
+	s, _ := into.look(target, t.target)
+	s.read(r)
+	r.aliases = slices.DeleteFunc(r.aliases, func(key []byte) bool { return bytes.Equal(key, t.key) })
+	into.put(target, a.scratch.writer.record(r))
 	// Its life counts from now, not from the end of the grace: then it is never
 	// due at once, and one call never takes a trace twice.
-	d.give(t.cost(), d.bury(t.key, reasonRenewed, a.at.after(lifeOf(a.cluster))))
+	d.give(t.cost(), a.bury(d, t.key, reasonRenewed, a.at.after(lifeOf(a.cluster))))
 }
 
 // DueSessions names the sessions of one dataset whose time is up.
@@ -98,9 +100,10 @@ func (s *Store) Due(now Time, limit int) (due []DueSessions, prune bool) {
 		for i := range d.segments {
 			g := &d.segments[i]
 			g.mu.RLock()
-			first, ends := g.due.first(), g.ends.first()
-			waits := first != nil && first.at <= now
-			prune = prune || ends != nil && ends.at <= now
+			first, waits := g.due.first()
+			ends, some := g.ends.first()
+			waits = waits && first <= now
+			prune = prune || some && ends <= now
 			g.mu.RUnlock()
 			if waits && len(keys) < limit {
 				keys = g.collect(keys, now, limit)
@@ -118,23 +121,17 @@ func (s *Store) Due(now Time, limit int) (due []DueSessions, prune bool) {
 func (g *segment) collect(keys [][]byte, now Time, limit int) [][]byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var taken []*slot
-	for moved := 0; moved < lookAhead && len(keys) < limit; {
-		s := g.due.first()
-		if s == nil || s.at > now {
-			break
-		}
-		if r := g.records[string(s.key)]; !r.isDue(now) {
-			g.due.move(s, r.due())
+	moved := 0
+	for _, at := range g.due.until(now, limit-len(keys)+lookAhead, nil) {
+		switch b := g.block(at); {
+		case b.isDue(now):
+			if len(keys) < limit {
+				keys = append(keys, bytes.Clone(b.key()))
+			}
+		case moved < lookAhead:
+			g.due.move(&g.arena, b.place(), b.due())
 			moved++
-			continue
 		}
-		keys = append(keys, bytes.Clone(s.key))
-		taken = append(taken, s)
-		g.due.remove(s)
-	}
-	for _, s := range taken {
-		g.due.put(s)
 	}
 	return keys
 }

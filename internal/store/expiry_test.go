@@ -124,7 +124,7 @@ func TestDueIsBoundedAndFindsAllInTheEnd(t *testing.T) {
 	r.now += ms(30 * time.Second)
 	r.due(false)
 	for i := range r.st.Load().sortedDatasets()[0].segments {
-		if g := &r.st.Load().sortedDatasets()[0].segments[i]; len(g.due.s) > lookAhead && g.due.first().at > r.now {
+		if g := &r.st.Load().sortedDatasets()[0].segments[i]; len(g.due.s) > lookAhead && g.due.s[0].at > r.now {
 			t.Fatalf("one look went through all %d sessions of a segment", len(g.due.s))
 		}
 	}
@@ -215,7 +215,7 @@ func TestOldKeysAreBounded(t *testing.T) {
 	}
 	r.now += ms(time.Hour)
 	r.ok(r.apply(AppendPrune(nil, 100)))
-	if left := r.st.Load().sortedDatasets()[0]; len(left.segment([]byte("k20")).records["k20"].aliases) != 0 {
+	if left := r.st.Load().sortedDatasets()[0]; len(left.record("k20").aliases) != 0 {
 		t.Fatal("ended old keys are still bound to the session")
 	}
 	r.shows("k20", "a=1")

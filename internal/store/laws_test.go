@@ -193,7 +193,7 @@ func sameOutcome(a, b wire.Outcome) bool {
 
 func TestLawStoreAgreesWithTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := New()
+		s := newStore(t)
 		p := lawStart(s)
 		for i := rapid.IntRange(1, 80).Draw(t, "steps"); i > 0; i-- {
 			next := p.draw(t)
@@ -305,7 +305,7 @@ func snapshotOf(t interface{ Fatalf(string, ...any) }, s *Store) []byte {
 
 func TestLawSameLogSameBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b := New(), New()
+		a, b := newStore(t), newStore(t)
 		p := lawStart(a, b)
 		for i := rapid.IntRange(1, 80).Draw(t, "steps"); i > 0; i-- {
 			next := p.draw(t)
@@ -327,7 +327,7 @@ func TestLawSameLogSameBytes(t *testing.T) {
 
 func TestLawSnapshotAndRestoreAreInvisible(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b := New(), New()
+		a, b := newStore(t), newStore(t)
 		p := lawStart(a)
 		play := func(what string) {
 			for i := rapid.IntRange(0, 60).Draw(t, what); i > 0; i-- {
@@ -377,7 +377,7 @@ func normal(o wire.Outcome) wire.Outcome {
 
 func TestLawRepeatOfAWriteChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := New()
+		s := newStore(t)
 		p := lawStart(s)
 		for i := rapid.IntRange(1, 40).Draw(t, "steps"); i > 0; i-- {
 			next := p.draw(t)

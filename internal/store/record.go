@@ -27,8 +27,8 @@ const (
 	maxAliases = 8
 )
 
-// record is one session. It is never changed once it is in its segment (slot
-// excepted): clone it and put the clone in its place.
+// record is the working form of a session. As it is read from a block its slices
+// point into the block: clone it, change the clone, and put that in the block's place.
 type record struct {
 	Record           // attributes stand by name
 	stamps  []stamp  // who last changed Record.attrs[i]
@@ -36,7 +36,6 @@ type record struct {
 	floor   floor    // stands for stubs that were folded
 	aliases [][]byte // keys of the aliases that lead here, the one that ends first in front
 	cost    uint64   // by the formula, without its aliases
-	place   *slot    // in its segment's due queue; shared by all clones, guarded by the segment
 }
 
 // grant is the part of a token that names a grant.
@@ -92,7 +91,7 @@ func (r *record) clone() *record {
 }
 
 // due returns when the session's time is up, 0 for never.
-func (r *record) due() Time {
+func (r *Record) due() Time {
 	var due Time
 	if r.Idle > 0 {
 		due = r.LastAccess.after(r.Idle)
@@ -103,9 +102,9 @@ func (r *record) due() Time {
 	return due
 }
 
-// isDue reports whether the session's time is up at now.
-func (r *record) isDue(now Time) bool {
-	due := r.due()
+// isDue reports whether the time of the session b is up at now.
+func (b block) isDue(now Time) bool {
+	due := b.due()
 	return due > 0 && due <= now
 }
 

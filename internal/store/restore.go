@@ -15,14 +15,15 @@ const anyLength = 1 << 40
 // Restore replaces the whole state by a snapshot. It believes nothing: a snapshot that
 // no store can have written is an error. On error the store is empty.
 func (s *Store) Restore(r io.Reader) error {
-	s.st.Store(newState()) // first, so that old and new are never in memory together
+	s.replace(newState()) // first, so that old and new are never in memory together
 	st := newState()
 	b := newBlockReader(r)
 	b.state(st)
 	if b.err != nil {
+		st.free()
 		return b.err
 	}
-	s.st.Store(st)
+	s.replace(st)
 	return nil
 }
 
@@ -136,15 +137,20 @@ func (b *blockReader) dataset(st *state) *dataset {
 	if b.err != nil {
 		return nil
 	}
-	d := newDataset(name, r, disk, lockMode, tags, int(segments))
+	d := newDataset(&st.epochs, name, r, disk, lockMode, tags, int(segments))
 	b.account(d, d.ownCost())
 	for i := range d.segments {
-		b.segment(st, d, i)
-		if b.err != nil {
-			return nil
+		if b.segment(st, d, i); b.err != nil {
+			break
 		}
 	}
-	b.bindAliases(d)
+	if b.err == nil {
+		b.bindAliases(st, d)
+	}
+	if b.err != nil {
+		d.free()
+		return nil
+	}
 	return d
 }
 
@@ -163,13 +169,14 @@ func (b *blockReader) segment(st *state, d *dataset, at int) {
 	var last []byte
 	for n := b.uint(); n > 0 && b.err == nil; n-- {
 		r := b.record(st)
-		if d.segment(r.Key) != g || bytes.Compare(r.Key, last) <= 0 {
+		h := hash(r.Key)
+		if d.segmentOf(h) != g || bytes.Compare(r.Key, last) <= 0 {
 			b.fail("a session stands where it may not")
 		}
 		if b.account(d, r.cost); b.err != nil {
 			return
 		}
-		g.put(r)
+		g.put(h, st.scratch.writer.record(r))
 		d.enlist(r.User, r.Key)
 		d.sessions.Add(1)
 		last = r.Key
@@ -177,13 +184,14 @@ func (b *blockReader) segment(st *state, d *dataset, at int) {
 	last = nil
 	for n := b.uint(); n > 0 && b.err == nil; n-- {
 		t := b.trace()
-		if d.segment(t.key) != g || bytes.Compare(t.key, last) <= 0 || g.records[string(t.key)] != nil {
+		h := hash(t.key)
+		if taken, _ := g.look(h, t.key); d.segmentOf(h) != g || bytes.Compare(t.key, last) <= 0 || taken != nil {
 			b.fail("an ended session stands where it may not")
 		}
 		if b.account(d, t.cost()); b.err != nil {
 			return
 		}
-		g.leave(t)
+		g.put(h, st.scratch.writer.trace(t))
 		last = t.key
 	}
 }
@@ -251,23 +259,31 @@ func (b *blockReader) trace() *trace {
 }
 
 // bindAliases tells each session which keys lead to it.
-func (b *blockReader) bindAliases(d *dataset) {
+func (b *blockReader) bindAliases(st *state, d *dataset) {
 	var all []*trace
 	for i := range d.segments {
-		for _, t := range d.segments[i].traces {
-			if t.target != nil {
-				all = append(all, t)
+		g := &d.segments[i]
+		for _, q := range g.ends.s {
+			if t := g.block(q.r).trace(); t.target != nil {
+				all = append(all, &t)
 			}
 		}
 	}
 	slices.SortFunc(all, compareTrace)
 	for _, t := range all {
-		r := d.segment(t.target).records[string(t.target)]
-		if r == nil || len(r.aliases) >= maxAliases {
+		h := hash(t.target)
+		s, _ := d.segmentOf(h).look(h, t.target)
+		if s == nil || s.kind() != kindRecord {
 			b.fail("an old key leads nowhere")
 			return
 		}
+		r := &st.scratch.record
+		s.read(r)
+		if len(r.aliases) >= maxAliases {
+			b.fail("too many old keys lead to a session")
+			return
+		}
 		r.aliases = append(r.aliases, t.key)
-		t.target = r.Key // the same memory
+		d.segmentOf(h).put(h, st.scratch.writer.record(r))
 	}
 }

@@ -1,30 +1,32 @@
 package store
 
 import (
-	"bytes"
-	"container/heap"
+	"slices"
 	"sync"
-	"unsafe"
 )
 
-// segment is one part of a dataset's keys. Only the goroutine that applies changes
-// records and traces, so that it may read them without the lock.
+// segment is one part of a dataset's keys, in memory of its own. Only the goroutine
+// that applies changes index and arena's blocks, so that it may read them without
+// the lock; but others give back memory, and move blocks in the queues.
 type segment struct {
-	mu      sync.RWMutex       // guards everything below
-	records map[string]*record // key -> session
-	traces  map[string]*trace  // key -> alias or tombstone; never a key of records
-	due     queue              // sessions that have a time-out
-	ends    queue              // traces
+	mu        sync.RWMutex // guards everything below
+	arena     arena
+	index     index   // sessions and traces
+	due       queue   // sessions that have a time-out
+	ends      queue   // traces
+	kept      []kept  // blocks that only snapshots read
+	keptBytes uint64  // what they take
+	epochs    *epochs // of the state
+	closed    bool    // the memory was given back
 }
 
 // trace is what a key without a session may have: an alias (target is set) or a
-// tombstone. Like a record it is replaced, never changed.
+// tombstone. It is the working form of its block, as a record is.
 type trace struct {
 	key    []byte
 	target []byte // alias: key of the session that it leads to, which exists
 	reason []byte // tombstone: how the session ended
 	until  Time   // when an alias becomes a tombstone, and a tombstone may be dropped
-	place  *slot  // guarded by the segment
 }
 
 // reasonRenewed is the reason of keys that a renewal left behind.
@@ -52,52 +54,152 @@ func (t *trace) ending() []byte {
 	return t.reason
 }
 
-// put puts r in the place of what its key had in records.
-func (g *segment) put(r *record) {
-	if g.records == nil {
-		g.records = map[string]*record{}
+// look returns the block of key and its place; nil and 0 where there is none.
+func (g *segment) look(h uint64, key []byte) (block, ref) {
+	r := g.index.find(&g.arena, h, key)
+	if r == 0 {
+		return nil, 0
 	}
-	g.records[view(r.Key)] = r
-	due := r.due()
+	return g.block(r), r
+}
+
+func (g *segment) block(r ref) block {
+	b := block(g.arena.at(r))
+	n := b.size()
+	return b[:n:n]
+}
+
+// held reports whether a snapshot may read b.
+func (g *segment) held(b block) bool { return b.born() <= g.epochs.newest.Load() }
+
+// put copies b to where what its key has so far is, or to a new place. b has the
+// kind of what the key has. The caller holds the lock.
+func (g *segment) put(h uint64, b block) {
+	held := g.epochs.newest.Load()
+	b.setBorn(held + 1)
+	old, at := g.look(h, b.key())
 	switch {
-	case due == 0:
-		g.due.remove(r.place)
-		r.place = nil
-	case r.place == nil:
-		r.place = g.due.add(due, r.Key)
-	case due < r.place.at:
-		g.due.move(r.place, due)
+	case old == nil:
+		b.setPlace(-1)
+		at = g.write(b)
+		g.index.insert(&g.arena, h, at, held)
+	case old.born() > held && blockBytes(len(old)) == blockBytes(len(b)):
+		b.setPlace(old.place())
+		copy(g.arena.at(at), b)
+	default:
+		b.setPlace(old.place())
+		to := g.write(b)
+		g.index.replace(h, at, to, held)
+		if pos := b.place(); pos >= 0 {
+			g.queue(b).s[pos].r = to
+		}
+		g.discard(old, at)
+		at = to
 	}
-	// A later time is left where it stands: an access costs no reordering. The
-	// queue finds out when the old time comes.
+	g.schedule(g.block(at), at)
 }
 
-func (g *segment) drop(r *record) {
-	delete(g.records, view(r.Key))
-	g.due.remove(r.place)
-	r.place = nil
+func (g *segment) write(b block) ref {
+	r := g.arena.take(len(b))
+	copy(g.arena.at(r), b)
+	return r
 }
 
-// leave puts t in the place of what its key had in traces.
-func (g *segment) leave(t *trace) {
-	if g.traces == nil {
-		g.traces = map[string]*trace{}
+func (g *segment) queue(b block) *queue {
+	if b.kind() == kindTrace {
+		return &g.ends
 	}
-	if old := g.traces[view(t.key)]; old != nil {
-		g.ends.remove(old.place)
+	return &g.due
+}
+
+// schedule puts b where it belongs in its queue. A session's later time is left where
+// it stands: an access costs no reordering. The queue finds out when the old time comes.
+func (g *segment) schedule(b block, at ref) {
+	q, due, pos := g.queue(b), b.due(), b.place()
+	switch {
+	case due == 0 && b.kind() == kindRecord:
+		if pos >= 0 {
+			q.remove(&g.arena, pos)
+		}
+	case pos < 0:
+		q.add(&g.arena, due, at)
+	case due < q.s[pos].at || q.ties && due != q.s[pos].at:
+		q.move(&g.arena, pos, due)
 	}
-	g.traces[view(t.key)] = t
-	t.place = g.ends.add(t.until, t.key)
 }
 
-func (g *segment) forget(t *trace) {
-	delete(g.traces, view(t.key))
-	g.ends.remove(t.place)
+// discard gives back b, unless a snapshot may read it.
+func (g *segment) discard(b block, at ref) {
+	if g.held(b) {
+		g.keptBytes += uint64(blockBytes(len(b)))
+		g.kept = append(g.kept, kept{at, b.born(), g.epochs.next + 1})
+		return
+	}
+	g.arena.give(at, len(b))
 }
 
-// view makes a string of b's bytes without a copy. Only for bytes that are never
-// changed again: those of records and traces, and map look-ups.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+// drop ends what key has. The caller holds the lock.
+func (g *segment) drop(h uint64, key []byte) {
+	b, at := g.look(h, key)
+	if pos := b.place(); pos >= 0 {
+		g.queue(b).remove(&g.arena, pos)
+	}
+	g.index.remove(h, at, g.epochs.newest.Load())
+	g.discard(b, at)
+}
+
+// touch sets the last access of the session b. The caller holds the lock.
+func (g *segment) touch(h uint64, b block, at ref, when Time) {
+	if !g.held(b) {
+		b.setLastAccess(when)
+		return
+	}
+	b = slices.Clone(b) // put writes into it
+	b.setLastAccess(when)
+	g.put(h, b)
+}
+
+// sweepAtOnce bounds for how many blocks a segment is locked to sweep it.
+const sweepAtOnce = 1024
+
+// sweep gives back what no snapshot of held reads any more. Every snapshot that
+// was let go of is followed by a sweep, so what one leaves another finds.
+func (g *segment) sweep(held []uint32) {
+	for from, more := 0, true; more; {
+		from, more = g.sweepSome(held, from)
+	}
+}
+
+func (g *segment) sweepSome(held []uint32, from int) (next int, more bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for n := 0; n < sweepAtOnce && from < len(g.kept); n++ {
+		k := g.kept[from]
+		if k.needed(held) {
+			from++
+			continue
+		}
+		last := len(g.kept) - 1
+		g.kept[from] = g.kept[last]
+		g.kept = g.kept[:last]
+		size := g.block(k.r).size()
+		g.keptBytes -= uint64(blockBytes(size))
+		g.arena.give(k.r, size)
+	}
+	if len(g.kept) == 0 {
+		g.kept = nil
+	}
+	return from, from < len(g.kept)
+}
+
+func (g *segment) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	g.arena.close()
+	g.index, g.due, g.ends, g.kept = index{}, queue{}, queue{}, nil
+	g.keptBytes = 0
+}
 
 // hash is FNV-1a with a final mix, fixed because a key's segment decides the
 // order in which snapshots are written. It must never change without a new format version.
@@ -109,68 +211,4 @@ func hash(key []byte) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd
 	return h ^ h>>33
-}
-
-// slot is a place in a queue: a key and a time not after its own.
-type slot struct {
-	at  Time
-	key []byte
-	pos int
-}
-
-// queue holds slots, the earliest in front; among equals by key, so that every
-// server takes them in the same order.
-type queue struct{ s slots }
-
-func (q *queue) first() *slot {
-	if len(q.s) == 0 {
-		return nil
-	}
-	return q.s[0]
-}
-
-func (q *queue) add(at Time, key []byte) *slot {
-	s := &slot{at: at, key: key}
-	q.put(s)
-	return s
-}
-
-func (q *queue) put(s *slot) { heap.Push(&q.s, s) }
-
-func (q *queue) move(s *slot, at Time) {
-	s.at = at
-	heap.Fix(&q.s, s.pos)
-}
-
-func (q *queue) remove(s *slot) {
-	if s != nil {
-		heap.Remove(&q.s, s.pos)
-	}
-}
-
-// slots is the heap under a queue.
-type slots []*slot
-
-func (h slots) Len() int { return len(h) }
-func (h slots) Less(i, j int) bool {
-	if h[i].at != h[j].at {
-		return h[i].at < h[j].at
-	}
-	return bytes.Compare(h[i].key, h[j].key) < 0
-}
-func (h slots) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].pos, h[j].pos = i, j
-}
-func (h *slots) Push(x any) {
-	s := x.(*slot)
-	s.pos = len(*h)
-	*h = append(*h, s)
-}
-func (h *slots) Pop() any {
-	last := len(*h) - 1
-	s := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return s
 }

@@ -27,6 +27,8 @@ type scratch struct {
 	create  wire.Create
 	commit  wire.Commit
 	changes []change
+	record  record
+	writer  writer
 }
 
 // applyWrite applies what a node numbers: its outcome is remembered.
@@ -82,10 +84,14 @@ func (a *step) applyWrite(k kind, d *decoder) wire.Outcome {
 }
 
 func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
-	g := d.segment(c.Key)
-	if t := g.traces[string(c.Key)]; t != nil && !t.leads(a.at) {
-		return gone(t.ending())
-	} else if t != nil || g.records[string(c.Key)] != nil {
+	h := hash(c.Key)
+	g := d.segmentOf(h)
+	if b, _ := g.look(h, c.Key); b != nil {
+		if b.kind() == kindTrace {
+			if t := b.trace(); !t.leads(a.at) {
+				return gone(t.ending())
+			}
+		}
 		return &wire.Error{Word: wire.ErrSessionExists, Text: "a session with this key exists"}
 	}
 	list, err := a.scratch.gather(c.Set, nil)
@@ -101,8 +107,9 @@ func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
 		defer d.usersMu.Unlock()
 		d.enlist(r.User, r.Key)
 	}
+	b := a.scratch.writer.record(r)
 	g.mu.Lock()
-	g.put(r)
+	g.put(h, b)
 	g.mu.Unlock()
 	d.sessions.Add(1)
 	return nil
@@ -113,12 +120,14 @@ func (a *step) commit(d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error
 	if err != nil {
 		return err
 	}
-	old, err := d.find(c.Key, a.at)
+	at, err := d.find(c.Key, a.at)
 	if err != nil {
 		return err
 	}
-	list, out.Dropped = old.judge(list, c.Token, c.Seq)
-	r := old.clone()
+	r := &a.scratch.record
+	at.b.read(r)
+	old := r.cost
+	list, out.Dropped = r.judge(list, c.Token, c.Seq)
 	r.LastAccess = a.at
 	if c.Idle != wire.KeepIdle && c.Idle != r.Idle {
 		r.Idle, r.Version = c.Idle, a.index
@@ -127,79 +136,96 @@ func (a *step) commit(d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error
 		r.Version = a.index
 		r.change(list, stamp{version: a.index, by: grantOf(c.Token), seq: c.Seq})
 		r.weigh()
-		if err := d.fits(old.cost, r.cost); err != nil {
+		if err := d.fits(old, r.cost); err != nil {
 			out.Dropped = nil
 			return err
 		}
 	}
 	out.Version = r.Version
-	g := d.segment(r.Key)
-	g.mu.Lock()
-	g.put(r)
-	g.mu.Unlock()
+	b := a.scratch.writer.record(r)
+	at.mu.Lock()
+	at.put(at.h, b)
+	at.mu.Unlock()
 	return nil
 }
 
 func (a *step) invalidate(d *dataset, c *wire.Invalidate) (existed bool) {
-	r, err := d.find(c.Key, a.at)
+	at, err := d.find(c.Key, a.at)
 	if err != nil {
 		return false
 	}
-	a.end(d, r, bytes.Clone(c.Reason))
+	a.end(d, at.b, c.Reason)
 	return true
 }
 
-// end replaces r, and the aliases that lead to it, by tombstones.
-func (a *step) end(d *dataset, r *record, reason []byte) {
+// end replaces the session b, and the aliases that lead to it, by tombstones.
+func (a *step) end(d *dataset, b block, reason []byte) {
+	r := &a.scratch.record
+	slices.Clone(b).read(r) // b goes while its keys are still needed
 	if len(r.User) > 0 {
 		d.usersMu.Lock()
 		defer d.usersMu.Unlock()
 		d.delist(r.User, r.Key)
 	}
 	defer d.lock(append([][]byte{r.Key}, r.aliases...)...)()
-	d.segment(r.Key).drop(r)
+	h := hash(r.Key)
+	d.segmentOf(h).drop(h, r.Key)
 	d.sessions.Add(^uint64(0))
 	until := a.at.after(lifeOf(a.cluster))
 	old := r.cost
-	made := d.bury(r.Key, reason, until)
+	made := a.bury(d, r.Key, reason, until)
 	for _, key := range r.aliases {
-		t := d.segment(key).traces[string(key)]
+		t := d.trace(key)
 		old += t.cost()
 		if !t.leads(a.at) {
 			// Its grace was over before: how it ended stays as it was told.
-			made += d.bury(key, reasonRenewed, until)
+			made += a.bury(d, key, reasonRenewed, until)
 			continue
 		}
-		made += d.bury(key, reason, until)
+		made += a.bury(d, key, reason, until)
 	}
 	d.give(old, made)
 }
 
+// trace returns what key, which has a trace, has.
+func (d *dataset) trace(key []byte) trace {
+	h := hash(key)
+	b, _ := d.segmentOf(h).look(h, key)
+	return b.trace()
+}
+
 // bury leaves a tombstone under key and returns its cost. The caller holds the
 // segment's lock and accounts.
-func (d *dataset) bury(key, reason []byte, until Time) uint64 {
-	t := &trace{key: key, reason: reason, until: until}
-	d.segment(key).leave(t)
+func (a *step) bury(d *dataset, key, reason []byte, until Time) uint64 {
+	return a.trace(d, &trace{key: key, reason: reason, until: until})
+}
+
+// trace puts t in the place of what its key had, which was no session, and returns its cost.
+func (a *step) trace(d *dataset, t *trace) uint64 {
+	h := hash(t.key)
+	d.segmentOf(h).put(h, a.scratch.writer.trace(t))
 	return t.cost()
 }
 
 func (a *step) renew(d *dataset, c *wire.Renew) *wire.Error {
-	old, err := d.find(c.Key, a.at)
+	at, err := d.find(c.Key, a.at)
 	if err != nil {
 		return err
 	}
-	if c.Grace > 0 && !bytes.Equal(old.Key, c.Key) {
+	if c.Grace > 0 && !bytes.Equal(at.b.key(), c.Key) {
 		return gone(reasonRenewed) // see wire.Renew: two rotations at once are one
 	}
-	into := d.segment(c.NewKey)
-	if into.records[string(c.NewKey)] != nil || into.traces[string(c.NewKey)] != nil {
+	h := hash(c.NewKey)
+	into := d.segmentOf(h)
+	if taken, _ := into.look(h, c.NewKey); taken != nil {
 		return &wire.Error{Word: wire.ErrSessionExists, Text: "the new key is taken"}
 	}
+	old := &a.scratch.record
+	slices.Clone(at.b).read(old) // the block goes while its keys are still needed
 	r := old.clone()
-	r.Key, r.Version, r.LastAccess = bytes.Clone(c.NewKey), a.index, a.at
-	r.place = nil
+	r.Key, r.Version, r.LastAccess = c.NewKey, a.index, a.at
 	if c.SetUser {
-		r.User = copied(c.User)
+		r.User = c.User
 	}
 	r.weigh()
 	traces, was := a.retrace(d, old, r, c.Grace)
@@ -217,10 +243,10 @@ func (a *step) renew(d *dataset, c *wire.Renew) *wire.Error {
 		d.enlist(r.User, r.Key)
 	}
 	defer d.lock(append([][]byte{old.Key, r.Key}, old.aliases...)...)()
-	d.segment(old.Key).drop(old)
-	into.put(r)
+	at.drop(at.h, old.Key)
+	into.put(h, a.scratch.writer.record(r))
 	for _, t := range traces {
-		d.segment(t.key).leave(t)
+		a.trace(d, t)
 	}
 	return nil
 }
@@ -239,7 +265,7 @@ func (a *step) retrace(d *dataset, old, r *record, grace time.Duration) (traces 
 	}
 	end := a.at.after(grace)
 	for _, key := range old.aliases {
-		t := d.segment(key).traces[string(key)]
+		t := d.trace(key)
 		was += t.cost()
 		leave(key, min(t.until, end))
 	}

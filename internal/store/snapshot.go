@@ -22,6 +22,8 @@ const (
 
 // Snapshot is a point in time of the store. Writes go on beside it.
 type Snapshot struct {
+	state    *state
+	epoch    uint32
 	index    uint64
 	now      Time
 	cluster  *wire.Cluster
@@ -36,17 +38,20 @@ type frozenDataset struct {
 	segments []frozenSegment
 }
 
+// frozenSegment is a segment as it was: directory, tables and blocks of the
+// epoch stay as they are until the snapshot is released.
 type frozenSegment struct {
-	records []*record
-	traces  []*trace
+	arena arena // only the chunks
+	index index
 }
 
 // Snapshot returns the state as it is now. Call Release when done. It is for the
-// goroutine that calls Apply. It copies references, not sessions: a record that
-// changes meanwhile is kept in memory in both forms until Release.
+// goroutine that calls Apply, and copies no sessions: what changes meanwhile is
+// kept in memory in both forms until Release.
 func (s *Store) Snapshot() *Snapshot {
 	st := s.st.Load()
 	n := &Snapshot{
+		state: st, epoch: st.epochs.take(),
 		index: st.index.Load(), now: Time(st.now.Load()), cluster: st.cluster, document: st.document,
 	}
 	for _, nd := range st.nodes {
@@ -57,23 +62,33 @@ func (s *Store) Snapshot() *Snapshot {
 	for _, d := range st.sortedDatasets() {
 		f := frozenDataset{dataset: d, tags: *d.tags.Load(), segments: make([]frozenSegment, len(d.segments))}
 		for i := range d.segments {
-			g, into := &d.segments[i], &f.segments[i]
-			into.records = make([]*record, 0, len(g.records))
-			for _, r := range g.records {
-				into.records = append(into.records, r)
-			}
-			into.traces = make([]*trace, 0, len(g.traces))
-			for _, t := range g.traces {
-				into.traces = append(into.traces, t)
-			}
+			g := &d.segments[i]
+			f.segments[i] = frozenSegment{arena{chunks: g.arena.chunks}, g.index}
 		}
 		n.datasets = append(n.datasets, f)
 	}
 	return n
 }
 
-// Release gives back what the snapshot held.
-func (n *Snapshot) Release() { *n = Snapshot{} }
+// Release gives back what the snapshot held. It may be called at any time, once
+// nobody writes the snapshot any more.
+func (n *Snapshot) Release() {
+	if n.state == nil {
+		return
+	}
+	held, free := n.state.epochs.drop(n.epoch)
+	if free {
+		n.state.free()
+	} else {
+		for i := range n.datasets {
+			d := n.datasets[i].dataset
+			for j := range d.segments {
+				d.segments[j].sweep(held)
+			}
+		}
+	}
+	*n = Snapshot{}
+}
 
 // WriteTo writes the snapshot: a format version, sections with checksums, an end
 // mark. Equal stores write equal bytes. Before Release it may be called again and
@@ -92,6 +107,7 @@ func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	for i := range n.nodes {
 		b.node(&n.nodes[i])
 	}
+	var r record
 	for i := range n.datasets {
 		d := &n.datasets[i]
 		b.byte(sectionDataset)
@@ -102,7 +118,7 @@ func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		b.bytes([]byte(d.tags))
 		b.uint(uint64(len(d.segments)))
 		for j := range d.segments {
-			b.segment(&d.segments[j])
+			b.segment(&d.segments[j], &r)
 			if b.err != nil {
 				return b.n, b.err
 			}
@@ -140,24 +156,50 @@ func (b *blockWriter) node(n *node) {
 	}
 }
 
-func (b *blockWriter) segment(g *frozenSegment) {
+func (b *blockWriter) segment(g *frozenSegment, r *record) {
+	records, traces := g.blocks()
 	b.byte(sectionSegment)
-	slices.SortFunc(g.records, func(x, y *record) int { return bytes.Compare(x.Key, y.Key) })
-	slices.SortFunc(g.traces, func(x, y *trace) int { return bytes.Compare(x.key, y.key) })
-	b.uint(uint64(len(g.records)))
-	for _, r := range g.records {
+	b.uint(uint64(len(records)))
+	for _, s := range records {
+		s.read(r)
 		b.record(r)
 		if b.err != nil {
 			return
 		}
 	}
-	b.uint(uint64(len(g.traces)))
-	for _, t := range g.traces {
-		b.bytes(t.key)
-		b.bytes(t.target)
-		b.bytes(t.reason)
-		b.uint(uint64(t.until))
+	b.uint(uint64(len(traces)))
+	for _, s := range traces {
+		t := s.trace()
+		b.trace(&t)
 	}
+}
+
+// blocks returns what is in the segment, by key.
+func (g *frozenSegment) blocks() (records, traces []block) {
+	g.index.tables(func(t *table) {
+		for _, s := range t.slots {
+			if s == 0 {
+				continue
+			}
+			b := block(g.arena.at(slotRef(s)))
+			if b.kind() == kindRecord {
+				records = append(records, b)
+			} else {
+				traces = append(traces, b)
+			}
+		}
+	})
+	byKey := func(x, y block) int { return bytes.Compare(x.key(), y.key()) }
+	slices.SortFunc(records, byKey)
+	slices.SortFunc(traces, byKey)
+	return records, traces
+}
+
+func (b *blockWriter) trace(t *trace) {
+	b.bytes(t.key)
+	b.bytes(t.target)
+	b.bytes(t.reason)
+	b.uint(uint64(t.until))
 }
 
 func (b *blockWriter) record(r *record) {

@@ -38,7 +38,7 @@ func variety(t testing.TB) *rig {
 // The formats of the log and of snapshots are promises to servers of other versions:
 // when this fails, either the change was not meant, or the format version has to rise.
 func TestFormatsAreWhatTheyWere(t *testing.T) {
-	r := &rig{TB: t, Store: New()}
+	r := &rig{TB: t, Store: newStore(t)}
 	log := sha256.New()
 	for _, l := range variety(t).log {
 		if kind(l.op[0]) == kindConfigure { // its document may gain fields
@@ -65,20 +65,20 @@ const (
 func TestVarietySurvivesARestore(t *testing.T) {
 	r := variety(t)
 	good := r.snapshot()
-	again := New()
+	again := newStore(t)
 	if err := again.Restore(bytes.NewReader(good)); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(snapshotOf(t, again), good) {
 		t.Fatal("the restored store makes another snapshot")
 	}
-	if again.st.Load().sortedDatasets()[0].segment([]byte("bob-1")).records["bob-1"].floor.version == 0 {
+	if again.st.Load().sortedDatasets()[0].record("bob-1").floor.version == 0 {
 		t.Fatal("the variety has no floor")
 	}
 }
 
 func TestEmptyStoreSnapshots(t *testing.T) {
-	s, again := New(), New()
+	s, again := newStore(t), newStore(t)
 	if err := again.Restore(bytes.NewReader(snapshotOf(t, s))); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func (r *rig) mustBeEmpty(why string) {
 
 func TestEveryFlippedByteIsAnError(t *testing.T) {
 	good := variety(t).snapshot()
-	r := &rig{TB: t, Store: New()}
+	r := &rig{TB: t, Store: newStore(t)}
 	for i := range good {
 		bad := slices.Clone(good)
 		bad[i] ^= 1 << (i % 8)
@@ -109,7 +109,7 @@ func TestEveryFlippedByteIsAnError(t *testing.T) {
 
 func TestEveryCutIsAnError(t *testing.T) {
 	good := variety(t).snapshot()
-	r := &rig{TB: t, Store: New()}
+	r := &rig{TB: t, Store: newStore(t)}
 	for n := range good {
 		if err := r.Restore(bytes.NewReader(good[:n])); !errors.Is(err, errDamaged) {
 			t.Fatalf("cut to %d of %d bytes: %v", n, len(good), err)
@@ -134,7 +134,7 @@ func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)
 func TestLaterSnapshotVersionIsNamed(t *testing.T) {
 	bad := variety(t).snapshot()
 	bad[len(magic)] = 2
-	err := New().Restore(bytes.NewReader(bad))
+	err := newStore(t).Restore(bytes.NewReader(bad))
 	if err == nil || !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), "reads 1") {
 		t.Fatal(err)
 	}
@@ -182,6 +182,7 @@ func content(write func(b *blockWriter)) []byte {
 // hostile begins a snapshot with a configured cluster.
 func hostile(b *blockWriter) {
 	r := newRig(failNow{}, 1<<20)
+	defer r.Close()
 	b.byte(sectionTimes)
 	b.uint(100)
 	b.uint(1000)
@@ -193,6 +194,7 @@ func hostile(b *blockWriter) {
 type failNow struct{ testing.TB }
 
 func (failNow) Helper()                   {}
+func (failNow) Cleanup(func())            {}
 func (failNow) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
 
 func hostileDataset(b *blockWriter, segments uint64) {
@@ -226,15 +228,16 @@ func TestImpossibleSnapshotsAreRefused(t *testing.T) {
 	traces := func(list ...trace) func(*blockWriter) {
 		return func(b *blockWriter) {
 			hostileDataset(b, 1)
-			g := frozenSegment{}
+			b.byte(sectionSegment)
+			b.uint(0)
+			b.uint(uint64(len(list)))
 			for i := range list {
-				g.traces = append(g.traces, &list[i])
+				b.trace(&list[i])
 			}
-			b.segment(&g)
 			b.byte(sectionEnd)
 		}
 	}
-	if err := New().Restore(bytes.NewReader(content(session(func(*record) {})))); err != nil {
+	if err := newStore(t).Restore(bytes.NewReader(content(session(func(*record) {})))); err != nil {
 		t.Fatalf("the possible one: %v", err)
 	}
 	for what, write := range map[string]func(*blockWriter){
@@ -268,7 +271,7 @@ func TestImpossibleSnapshotsAreRefused(t *testing.T) {
 			b.byte(sectionEnd)
 		},
 	} {
-		r := &rig{TB: t, Store: New()}
+		r := &rig{TB: t, Store: newStore(t)}
 		if err := r.Restore(bytes.NewReader(content(write))); !errors.Is(err, errDamaged) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -305,13 +308,13 @@ func TestAnnouncedLengthsAllocateNothing(t *testing.T) {
 		bad := content(write)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		err := New().Restore(bytes.NewReader(bad))
+		err := newStore(t).Restore(bytes.NewReader(bad))
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; err == nil || n > 1<<20 {
 			t.Errorf("%s: %d bytes were allocated (%v)", what, n, err)
 		}
 	}
-	s := New()
+	s := newStore(t)
 	for _, op := range [][]byte{
 		{byte(kindTouch), 1, 'd', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
 		{byte(kindExpire), 1, 'd', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
@@ -336,7 +339,7 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte(nil))
 	start := variety(f).snapshot()
 	f.Fuzz(func(t *testing.T, op []byte) {
-		a, b := New(), New()
+		a, b := newStore(t), newStore(t)
 		if err := errors.Join(a.Restore(bytes.NewReader(start)), b.Restore(bytes.NewReader(start))); err != nil {
 			t.Fatal(err)
 		}
@@ -353,7 +356,7 @@ func FuzzApply(f *testing.F) {
 		if !bytes.Equal(after, snapshotOf(t, b)) {
 			t.Fatal("snapshots differ")
 		}
-		c := New()
+		c := newStore(t)
 		if err := c.Restore(bytes.NewReader(after)); err != nil {
 			t.Fatal(err)
 		}
@@ -366,7 +369,7 @@ func FuzzApply(f *testing.F) {
 // FuzzRestore: content behind fitting checksums is refused or is a state that
 // makes the same snapshot again.
 func FuzzRestore(f *testing.F) {
-	for _, s := range []*Store{New(), newRig(f, 1<<20).Store, variety(f).Store} {
+	for _, s := range []*Store{newStore(f), newRig(f, 1<<20).Store, variety(f).Store} {
 		b := newBlockReader(bytes.NewReader(snapshotOf(f, s)))
 		var all []byte
 		for b.next() {
@@ -375,12 +378,12 @@ func FuzzRestore(f *testing.F) {
 		f.Add(all)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		raw := New()
+		raw := newStore(t)
 		if raw.Restore(bytes.NewReader(in)) == nil {
 			snapshotOf(t, raw)
 		}
 		framed := content(func(b *blockWriter) { b.raw(in) })
-		s := New()
+		s := newStore(t)
 		if err := s.Restore(bytes.NewReader(framed)); err != nil {
 			return
 		}
@@ -392,7 +395,7 @@ func FuzzRestore(f *testing.F) {
 
 // sameButSpelling: a number may be spelt longer than needed; then the second snapshot is the plain one.
 func sameButSpelling(t *testing.T, again []byte) bool {
-	s := New()
+	s := newStore(t)
 	if err := s.Restore(bytes.NewReader(again)); err != nil {
 		t.Fatal(err)
 	}

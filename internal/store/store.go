@@ -10,9 +10,7 @@
 //
 // # What a record is
 //
-// A record is a key, attributes, times, a user and a version. It is never
-// changed in place: a change makes a new one and puts it where the old one was,
-// so that a reader and a snapshot keep what they saw. Each attribute remembers the
+// A record is a key, attributes, times, a user and a version. Each attribute remembers the
 // version that last changed it and who did (grant and sequence number). A
 // removed attribute leaves a stub with the same facts, so that a set from before
 // the removal is not applied after it; beyond 16 stubs the oldest are folded into
@@ -20,6 +18,16 @@
 //
 // A key without a record may have a trace: an alias (the key was renewed, and
 // leads to the record for a grace) or a tombstone (the session ended, and why).
+//
+// # Where it is
+//
+// Sessions and traces lie outside of the garbage collector's memory, each in one
+// block of its segment's arena (block, arena); the index, the queues of what ends when and the lists of
+// users hold places and hashes, no pointers. A change writes a new block, or the
+// old one in place, under the segment's lock, which readers share. A snapshot takes the
+// segments' directories as they are and begins a new epoch: what is older is
+// never changed, and blocks that are replaced are kept until the snapshot is released.
+// Close gives all memory back.
 //
 // # What is accounted
 //
@@ -79,6 +87,7 @@ type state struct {
 	resources []*resource
 	nodes     map[wire.NodeID]*node
 
+	epochs  epochs
 	scratch scratch // of the goroutine that applies
 }
 
@@ -93,6 +102,30 @@ func newState() *state {
 	st := &state{nodes: map[wire.NodeID]*node{}}
 	st.datasets.Store(&map[string]*dataset{})
 	return st
+}
+
+// Close gives back the store's memory: what snapshots hold when they are
+// released. It is for when nobody applies any more. The store is empty after it.
+func (s *Store) Close() { s.replace(newState()) }
+
+// replace puts st in the place of the state and gives back the old one's memory.
+func (s *Store) replace(st *state) {
+	if old := s.st.Swap(st); old.epochs.close() {
+		old.free()
+	}
+}
+
+// free gives back the memory. Nobody applies, and no snapshot is held.
+func (st *state) free() {
+	for _, d := range *st.datasets.Load() {
+		d.free()
+	}
+}
+
+func (d *dataset) free() {
+	for i := range d.segments {
+		d.segments[i].close()
+	}
 }
 
 // Apply applies one operation. It never fails as a whole: a refusal is an
@@ -203,17 +236,18 @@ func (r *Record) Attributes() []wire.Attribute { return r.attrs }
 // under its new key. A record past its time-outs that no entry has expired yet is
 // still returned: the active decides about time.
 func (s *Store) View(dataset, key []byte, f func(*Record)) *wire.Error {
-	st := s.st.Load()
-	d, err := st.dataset(dataset)
-	if err != nil {
-		return err
+	for {
+		st := s.st.Load()
+		d, err := st.dataset(dataset)
+		if err != nil {
+			return err
+		}
+		closed, err := d.view(key, Time(st.now.Load()), f)
+		if !closed {
+			return err
+		}
+		// The state was replaced meanwhile.
 	}
-	r, err := d.find(key, Time(st.now.Load()))
-	if err != nil {
-		return err
-	}
-	f(&r.Record)
-	return nil
 }
 
 // Cluster returns the installed configuration with its licence, or nil. Do not change it.

@@ -45,7 +45,7 @@ func testCluster(offheap uint64) *wire.Cluster {
 }
 
 func newRig(t testing.TB, offheap uint64) *rig {
-	r := &rig{TB: t, Store: New(), now: 1000, seq: map[wire.NodeID]uint64{}}
+	r := &rig{TB: t, Store: newStore(t), now: 1000, seq: map[wire.NodeID]uint64{}}
 	r.ok(r.apply(AppendConfigure(nil, testCluster(offheap))))
 	r.ok(r.apply(AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none"), Concurrency: 4})))
 	for _, n := range []wire.NodeID{nodeA, nodeB} {
@@ -219,4 +219,13 @@ func TestLateCommitAfterLogoutIsGone(t *testing.T) {
 	}
 	r.ok(r.apply(AppendPrune(nil, 100)))
 	r.refused(wire.ErrSessionUnknown, r.set(nodeA, "s1", ticket, "cart", "cd"))
+}
+
+// record reads a session that is there.
+func (d *dataset) record(key string) *record {
+	h := hash([]byte(key))
+	b, _ := d.segmentOf(h).look(h, []byte(key))
+	r := new(record)
+	b.read(r)
+	return r
 }

@@ -100,6 +100,7 @@ type Cluster struct {
 	srv     *server.Server
 	own     *ownership.Ownership
 	stripe  *stripe.Stripe
+	store   *store.Store
 	served  chan struct{} // closed when Serve has returned
 	stopped chan struct{} // closed when TC.STOP was asked for
 	running bool
@@ -169,6 +170,7 @@ func (c *Cluster) Start() {
 	c.check(err)
 	c.addr = ln.Addr().String()
 	st := store.New()
+	c.store = st
 	durability := stripe.MemoryOnly
 	if c.o.dir != "" {
 		durability = stripe.EveryWrite
@@ -301,7 +303,9 @@ func (c *Cluster) stop(ctx context.Context) {
 	c.own.Close()
 	if err := c.stripe.Close(); err != nil {
 		c.t.Errorf("testcluster: close the stripe: %v", err)
+		return // something may still be applied
 	}
+	c.store.Close()
 }
 
 // Restart stops the server in order and starts it again, with changes to what
