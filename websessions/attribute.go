@@ -49,7 +49,7 @@ func (a Attribute[T]) Get(ctx context.Context) (v T, err error) {
 		return have.value, nil
 	}
 	// Decoded as another type before: what was changed there counts first.
-	if err := s.foldLocked(a.name, at); err != nil || !at.has {
+	if err := s.foldLocked(at); err != nil || !at.has {
 		return v, err
 	}
 	fresh := &view[T]{tracked: a.refs}
@@ -108,8 +108,7 @@ func (a Attribute[T]) Update(ctx context.Context, f func(*T) error) error {
 // change of it is refused if it is old, and only if there is nothing to change,
 // or f returns an error, does it need to be read again to be sure.
 func (s *Session) update(ctx context.Context, name string, f func(cur []byte, has bool) (next []byte, same bool, err error)) error {
-	ctx, cancel := s.m.bound(ctx)
-	defer cancel()
+	began := time.Now()
 	for fresh, try := false, 0; ; try++ {
 		v, err := s.beginUpdate(ctx, name, fresh)
 		if err != nil {
@@ -130,8 +129,10 @@ func (s *Session) update(ctx context.Context, name string, f func(cur []byte, ha
 		fresh = true
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("update attribute %q: %w after %d attempts", name, ErrConflict, try+1)
 		case <-time.After(time.Duration(rand.Int64N(int64(min(try+1, 20))*int64(time.Millisecond) + 1))):
+		}
+		if limit := s.patience.limit; ctx.Err() != nil || limit >= 0 && time.Since(began) > limit {
+			return fmt.Errorf("update attribute %q: %w after %d attempts", name, ErrConflict, try+1)
 		}
 	}
 }
@@ -150,7 +151,7 @@ func (s *Session) beginUpdate(ctx context.Context, name string, fresh bool) (upd
 	}
 	defer s.unlock()
 	a := s.attrLocked(name)
-	if err := s.foldLocked(name, a); err != nil {
+	if err := s.foldLocked(a); err != nil {
 		return updating{}, err
 	}
 	if s.phase != live {
@@ -174,7 +175,7 @@ func (s *Session) beginUpdate(ctx context.Context, name string, fresh bool) (upd
 // refreshLocked reads one attribute again, with a ticket of its own. The others
 // stay as the request has seen them.
 func (s *Session) refreshLocked(ctx context.Context, name string, a *attr) error {
-	answer, err := s.m.load(ctx, s.key)
+	answer, err := s.load(ctx, s.key)
 	if err != nil {
 		return err
 	}
@@ -197,7 +198,7 @@ func (s *Session) endUpdate(ctx context.Context, name string, v updating, next [
 	}
 	defer s.unlock()
 	a := s.attrLocked(name)
-	if err := s.foldLocked(name, a); err != nil {
+	if err := s.foldLocked(a); err != nil {
 		return false, err
 	}
 	if a.gen != v.gen {
@@ -208,11 +209,15 @@ func (s *Session) endUpdate(ctx context.Context, name string, v updating, next [
 	}
 	if s.phase == pending {
 		a.put(next, true)
-		return true, s.createLocked(ctx)
+		err := s.createLocked(ctx)
+		if err != nil { // the handler is told that there was no update: then the request's end makes none
+			a.put(v.cur, v.has)
+		}
+		return true, err
 	}
 	c := wire.Commit{Idle: wire.KeepIdle, Set: []wire.Attribute{{Name: []byte(name), Value: next}}}
 	c.Key, c.Token = []byte(s.key), a.ticket
-	out, err := s.m.commit(ctx, &c)
+	out, err := s.commit(ctx, &c)
 	if err != nil || len(out.Dropped) > 0 {
 		return false, err
 	}

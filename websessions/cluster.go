@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -29,16 +30,24 @@ type backend interface {
 // reason is soon known to who waits, and a slow network has its time. quietly is
 // how long nothing is logged: clusters and applications often start together.
 const (
-	firstAttempt, lastAttempt = 100 * time.Millisecond, 5 * time.Second
+	firstAttempt, lastAttempt = 100 * time.Millisecond, 2 * time.Second
 	firstPause, lastPause     = 50 * time.Millisecond, time.Second
 	quietly                   = time.Second
 )
 
+// unconfiguredPatience is how long a request waits for a cluster of which a
+// server says that nobody has configured it: long enough for a start of
+// everything together, short enough for whoever looks at an empty page.
+const unconfiguredPatience = 2 * time.Second
+
+const forever = time.Duration(math.MaxInt64)
+
 // cluster is the backend of New: it opens the dataset in the background, so
 // that an application may start before its cluster.
 type cluster struct {
-	c    *client.Client
-	open wire.Open
+	c            *client.Client
+	open         wire.Open
+	unconfigured time.Duration // patience of requests with an unconfigured cluster
 
 	stop   context.CancelFunc // ends opening
 	ended  chan struct{}      // closed when opening has ended
@@ -64,10 +73,13 @@ func newCluster(cfg Config) (*cluster, error) {
 		return nil, fmt.Errorf("connect to %q: %w", cfg.URI, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &cluster{c: c, stop: cancel, ended: make(chan struct{}), opened: make(chan struct{}),
+	b := &cluster{c: c, stop: cancel, unconfigured: unconfiguredPatience, ended: make(chan struct{}), opened: make(chan struct{}),
 		tried: make(chan struct{}), open: wire.Open{
 			Dataset: []byte(uri.Dataset), Offheap: []byte(cfg.OffheapResource), Disk: []byte(cfg.DiskResource),
 			Concurrency: cfg.Concurrency, Tags: []byte(strings.Join(cfg.Tags, ",")), LockMode: []byte("none")}}
+	if cfg.NonStopTimeout < 0 {
+		b.unconfigured = forever
+	}
 	go b.openUntilDone(ctx, cfg)
 	return b, nil
 }
@@ -114,27 +126,38 @@ func (b *cluster) failed(err error) bool {
 	return b.refused
 }
 
-// await waits until the dataset is open, ctx ends, or an attempt was refused
-// for a reason that waiting does not cure.
-func (b *cluster) await(ctx context.Context) error {
+// await waits until the dataset is open, ctx ends, an attempt was refused for a
+// reason that waiting does not cure, or the cluster turns out to be unconfigured
+// and patience has passed.
+func (b *cluster) await(ctx context.Context, patience time.Duration) error {
+	select {
+	case <-b.opened:
+		return nil
+	default:
+	}
+	enough := time.NewTimer(patience)
+	defer enough.Stop()
+	over := false
 	for {
-		select {
-		case <-b.opened:
-			return nil
-		default:
-		}
 		b.mu.Lock()
 		err, refused, tried := b.lastErr, b.refused, b.tried
 		b.mu.Unlock()
-		if refused {
+		if refused || over && wire.Is(err, wire.ErrUnconfigured) {
 			return err
 		}
 		select {
 		case <-b.opened:
 			return nil
 		case <-tried:
+		case <-enough.C:
+			over = true
 		case <-b.ended:
-			return ErrClosed
+			select {
+			case <-b.opened: // which ends the opening, too
+				return nil
+			default:
+				return ErrClosed
+			}
 		case <-ctx.Done():
 			if err == nil {
 				err = errors.New("no server has answered yet")
@@ -150,7 +173,7 @@ func (b *cluster) await(ctx context.Context) error {
 // run runs op on the open dataset. Should a server lose it (one that keeps it in
 // memory only and was restarted), the client opens it again.
 func run[T any](ctx context.Context, b *cluster, op func() (T, error)) (T, error) {
-	if err := b.await(ctx); err != nil {
+	if err := b.await(ctx, b.unconfigured); err != nil {
 		var zero T
 		return zero, err
 	}
@@ -199,6 +222,9 @@ func (b *cluster) userSessions(ctx context.Context, user string) ([]wire.UserSes
 // ready looks for a session that cannot exist: the answer has come the whole
 // way that a request's session comes.
 func (b *cluster) ready(ctx context.Context) error {
+	if err := b.await(ctx, forever); err != nil {
+		return err
+	}
 	_, err := b.load(ctx, &wire.Load{Key: []byte("ready?"), Mode: wire.LoadPeek})
 	if ended(err) {
 		return nil

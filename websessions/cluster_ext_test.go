@@ -98,6 +98,22 @@ func TestUnconfiguredClusterIsWaitedFor(t *testing.T) {
 	expect(t, visit(m, counter, nil), 200, "1")
 }
 
+// Nobody stares at an empty page because somebody forgot to configure.
+func TestUnconfiguredIsToldSoon(t *testing.T) {
+	t.Parallel()
+	c := start(t, testcluster.Unconfigured())
+	m := node(t, websessions.Config{URI: c.URI("shop"), NonStopTimeout: time.Minute})
+	began := time.Now()
+	w := visit(m, counter, nil)
+	if d := time.Since(began); d < 2*time.Second || d > 10*time.Second {
+		t.Errorf("the answer took %v", d)
+	}
+	expect(t, w, 503, "cluster-tool configure")
+	// A request that comes while everything starts together is served.
+	time.AfterFunc(500*time.Millisecond, c.Configure)
+	expect(t, visit(m, counter, nil), 200, "1")
+}
+
 func TestNothingListensThere(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -4,11 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
+
+func (s *Session) load(ctx context.Context, key string) (wire.Session, error) {
+	s.m.stats.loads.Add(1)
+	return ask(ctx, &s.patience, s.m.b, "read session", backend.load, &wire.Load{Key: []byte(key), Mode: wire.LoadRead})
+}
+
+func (s *Session) create(ctx context.Context, w *wire.Create) (wire.Outcome, error) {
+	return ask(ctx, &s.patience, s.m.b, "create session", backend.create, w)
+}
+
+func (s *Session) commit(ctx context.Context, w *wire.Commit) (wire.Outcome, error) {
+	s.m.stats.commits.Add(1)
+	return ask(ctx, &s.patience, s.m.b, "commit session", backend.commit, w)
+}
+
+// invalidate counts a session that has ended already as success.
+func invalidate(ctx context.Context, p *patience, b backend, w *wire.Invalidate) (wire.Outcome, error) {
+	out, err := ask(ctx, p, b, "end session", backend.invalidate, w)
+	if errors.Is(err, ErrInvalidated) {
+		return wire.Outcome{}, nil
+	}
+	return out, err
+}
+
+func (s *Session) renew(ctx context.Context, w *wire.Renew) error {
+	_, err := ask(ctx, &s.patience, s.m.b, "renew session", backend.renew, w)
+	return err
+}
 
 // Save commits now what the request has changed so far, and creates the session
 // where there is none, even an empty one: call it before the first Flush of a
@@ -37,19 +64,18 @@ func (s *Session) Save(ctx context.Context) error {
 func (s *Session) createLocked(ctx context.Context) error {
 	w := wire.Create{Idle: s.idleMax, Absolute: s.m.cfg.AbsoluteTimeout, User: []byte(s.user)}
 	w.Key = []byte(s.key)
-	for _, name := range slices.Sorted(maps.Keys(s.attrs)) {
-		a := s.attrs[name]
-		if err := s.foldLocked(name, a); err != nil {
+	for _, a := range s.attrs {
+		if err := s.foldLocked(a); err != nil {
 			return err
 		}
 		if a.has {
-			w.Set = append(w.Set, wire.Attribute{Name: []byte(name), Value: a.cur})
+			w.Set = append(w.Set, wire.Attribute{Name: []byte(a.name), Value: a.cur})
 		}
 	}
 	if len(w.Set) == 0 && !s.saving {
 		return nil
 	}
-	out, err := s.m.create(ctx, &w)
+	out, err := s.create(ctx, &w)
 	if err != nil {
 		return err
 	}
@@ -82,12 +108,11 @@ func (s *Session) commitLocked(ctx context.Context, only *attr) (dropped []strin
 		commits = append(commits, c)
 		return c
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.attrs)) {
-		a := s.attrs[name]
+	for _, a := range s.attrs {
 		if only != nil && a != only {
 			continue
 		}
-		if err := s.foldLocked(name, a); err != nil {
+		if err := s.foldLocked(a); err != nil {
 			return nil, err
 		}
 		if !a.dirty() {
@@ -95,16 +120,16 @@ func (s *Session) commitLocked(ctx context.Context, only *attr) (dropped []strin
 		}
 		c := under(a.ticket)
 		if a.has {
-			c.Set = append(c.Set, wire.Attribute{Name: []byte(name), Value: a.cur})
+			c.Set = append(c.Set, wire.Attribute{Name: []byte(a.name), Value: a.cur})
 		} else {
-			c.Remove = append(c.Remove, []byte(name))
+			c.Remove = append(c.Remove, []byte(a.name))
 		}
 	}
 	if s.idleSet && only == nil {
 		under(s.ticket).Idle = s.idleMax
 	}
 	for _, c := range commits {
-		out, err := s.m.commit(ctx, c)
+		out, err := s.commit(ctx, c)
 		if err != nil {
 			return dropped, err
 		}
@@ -126,11 +151,11 @@ func (s *Session) committedLocked(c *wire.Commit, out wire.Outcome) {
 		s.idleSet = false
 	}
 	for _, set := range c.Set {
-		a := s.attrs[string(set.Name)]
+		a := s.attrLocked(string(set.Name))
 		a.base, a.hasBase = a.cur, true
 	}
 	for _, name := range c.Remove {
-		a := s.attrs[string(name)]
+		a := s.attrLocked(string(name))
 		a.base, a.hasBase = nil, false
 	}
 	if len(out.Dropped) < len(c.Set)+len(c.Remove) {
@@ -149,7 +174,7 @@ func (s *Session) Invalidate(ctx context.Context) error {
 	if s.phase == live {
 		w := wire.Invalidate{Reason: []byte("logout")}
 		w.Key, w.Token = []byte(s.key), s.ticket
-		if _, err := s.m.invalidate(ctx, &w); err != nil {
+		if _, err := invalidate(ctx, &s.patience, s.m.b, &w); err != nil {
 			return err
 		}
 		s.m.stats.ended(s.m.now().Sub(s.readAt) + s.age)
@@ -190,7 +215,7 @@ func (s *Session) RenewID(ctx context.Context) error {
 		return err
 	}
 	// Perhaps another request has renewed it since this one read it.
-	answer, again := s.m.load(ctx, s.key)
+	answer, again := s.load(ctx, s.key)
 	if again != nil || string(answer.Key) == s.key {
 		return err
 	}
@@ -222,7 +247,7 @@ func (s *Session) Login(ctx context.Context, user string) error {
 		if !errors.Is(err, ErrInvalidated) || round == rounds {
 			return err
 		}
-		answer, err := s.m.load(ctx, s.key)
+		answer, err := s.load(ctx, s.key)
 		switch {
 		case err == nil:
 			s.key = string(answer.Key)
@@ -243,12 +268,9 @@ func (s *Session) Login(ctx context.Context, user string) error {
 // the request has itself set goes into the next one.
 func (s *Session) restartLocked() {
 	s.forgetLocked()
-	for name, a := range s.attrs {
-		if a.has && a.dirty() {
-			a.base, a.hasBase = nil, false
-		} else {
-			delete(s.attrs, name)
-		}
+	s.attrs = slices.DeleteFunc(s.attrs, func(a *attr) bool { return !a.has || !a.dirty() })
+	for _, a := range s.attrs {
+		a.base, a.hasBase = nil, false
 	}
 }
 
@@ -262,7 +284,7 @@ func (s *Session) lateLocked(deed string) error {
 func (s *Session) renewLocked(ctx context.Context, w *wire.Renew) error {
 	token := newToken(s.key[:tagLen])
 	w.Key, w.Token, w.NewKey = []byte(s.key), s.ticket, []byte(keyOf(token))
-	if err := s.m.renew(ctx, w); err != nil {
+	if err := s.renew(ctx, w); err != nil {
 		return err
 	}
 	before := s.key

@@ -42,9 +42,11 @@ type Config struct {
 	// Rejoin lets a node that the cluster has given up come back under a new
 	// identity. In this version a node always comes back, also with false.
 	Rejoin bool
-	// NonStopTimeout bounds how long one operation waits for the cluster;
-	// 0 = DefaultNonStopTimeout, negative = until the request ends. A request
-	// that has waited in vain answers 503.
+	// NonStopTimeout bounds how long one request waits for the cluster, in all
+	// its operations together; 0 = DefaultNonStopTimeout, negative = until the
+	// request ends. A request that has waited in vain answers 503, and what it
+	// still asks is refused at once. Where a server says that its cluster is not
+	// configured, 2 s are enough, unless NonStopTimeout is negative.
 	NonStopTimeout time.Duration
 	// NonStopBehavior says what happens then: "exception", also "", is the only
 	// one of this version.

@@ -59,7 +59,9 @@ func base64url(c byte) bool {
 // keyOf returns the session key of a well-formed token. The hash is of the
 // secret's 43 characters as they stand in the cookie.
 func keyOf(token string) string {
-	sum := sha256.Sum256([]byte(token[tagLen+1:]))
+	var secret [secretLen]byte
+	copy(secret[:], token[tagLen+1:])
+	sum := sha256.Sum256(secret[:])
 	var key [tagLen + 1 + 43]byte
 	copy(key[:], token[:tagLen+1])
 	base64.RawURLEncoding.Encode(key[tagLen+1:], sum[:])

@@ -79,6 +79,13 @@ func (b *ill) renew(ctx context.Context, w *wire.Renew) (wire.Outcome, error) {
 	return b.backend.renew(ctx, w)
 }
 
+func (b *ill) userSessions(ctx context.Context, user string) ([]wire.UserSession, error) {
+	if err := b.check(ctx, "users"); err != nil {
+		return nil, err
+	}
+	return b.backend.userSessions(ctx, user)
+}
+
 // makeIll puts an ill backend under m.
 func makeIll(m *Sessions) *ill {
 	b := &ill{backend: m.b}

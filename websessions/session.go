@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,12 +40,13 @@ const (
 // response finds them on any node. Save, Invalidate, RenewID, Login and
 // Attribute.Update act at once.
 type Session struct {
-	m *Sessions
-	r *http.Request
+	m        *Sessions
+	r        *http.Request
+	patience patience // for the cluster
 
 	// mu guards what follows. It is held while the cluster is asked: the state
 	// belongs to one request, so nobody else's request waits for it, and the
-	// wait is bounded by NonStopTimeout.
+	// wait is bounded by patience.
 	mu       sync.Mutex
 	phase    phase
 	finished bool   // the handler has returned
@@ -65,13 +67,14 @@ type Session struct {
 	idle     time.Duration
 	left     time.Duration // until the absolute timeout, wire.KeepIdle = none
 	idleMax  time.Duration
-	idleSet  bool // idleMax is to be committed
-	attrs    map[string]*attr
+	idleSet  bool     // idleMax is to be committed
+	attrs    []*attr  // those touched, by name
 	events   []func() // hooks to call once mu is free
 }
 
 // attr is an attribute that the request has touched.
 type attr struct {
+	name    string
 	base    []byte // as the cluster has it, so far as the request knows
 	hasBase bool
 	cur     []byte // as the request has it
@@ -127,7 +130,7 @@ func (s *Session) readyLocked(ctx context.Context) error {
 	}
 	for _, token := range s.m.candidates(s.r) {
 		key := keyOf(token)
-		answer, err := s.m.load(ctx, key)
+		answer, err := s.load(ctx, key)
 		if err == nil {
 			s.adoptLocked(key, answer)
 			return nil
@@ -167,30 +170,32 @@ func (s *Session) adoptLocked(asked string, a wire.Session) {
 
 // attrLocked returns the entry of name, made from what was read.
 func (s *Session) attrLocked(name string) *attr {
-	a := s.attrs[name]
-	if a != nil {
-		return a
+	i, ok := s.touchedLocked(name)
+	if ok {
+		return s.attrs[i]
 	}
-	a = &attr{ticket: s.ticket}
-	if i := slices.IndexFunc(s.read, func(r wire.Attribute) bool { return string(r.Name) == name }); i >= 0 {
-		a.base, a.hasBase = s.read[i].Value, true
+	a := &attr{name: name, ticket: s.ticket}
+	if r := slices.IndexFunc(s.read, func(r wire.Attribute) bool { return string(r.Name) == name }); r >= 0 {
+		a.base, a.hasBase = s.read[r].Value, true
 		a.cur, a.has = a.base, true
 	}
-	if s.attrs == nil {
-		s.attrs = make(map[string]*attr, 4)
-	}
-	s.attrs[name] = a
+	s.attrs = slices.Insert(s.attrs, i, a)
 	return a
 }
 
+// touchedLocked returns where in attrs name is, or would be.
+func (s *Session) touchedLocked(name string) (int, bool) {
+	return slices.BinarySearchFunc(s.attrs, name, func(a *attr, name string) int { return strings.Compare(a.name, name) })
+}
+
 // foldLocked takes over what the handler has changed in the decoded value.
-func (s *Session) foldLocked(name string, a *attr) error {
+func (s *Session) foldLocked(a *attr) error {
 	if a.view == nil {
 		return nil
 	}
 	enc, changed, err := a.view.encode(s.m.cfg.Codec, a.cur)
 	if err != nil {
-		return fmt.Errorf("encode attribute %q: %w", name, err)
+		return fmt.Errorf("encode attribute %q: %w", a.name, err)
 	}
 	if changed {
 		a.cur, a.has = enc, true
@@ -319,13 +324,13 @@ func (s *Session) Attributes() ([]string, error) {
 	defer s.unlock()
 	var names []string
 	for _, r := range s.read {
-		if s.attrs[string(r.Name)] == nil {
+		if _, ok := s.touchedLocked(string(r.Name)); !ok {
 			names = append(names, string(r.Name))
 		}
 	}
-	for name, a := range s.attrs {
+	for _, a := range s.attrs {
 		if a.has {
-			names = append(names, name)
+			names = append(names, a.name)
 		}
 	}
 	slices.Sort(names)
@@ -339,7 +344,7 @@ func (s *Session) Bytes(name string) ([]byte, error) {
 	}
 	defer s.unlock()
 	a := s.attrLocked(name)
-	if err := s.foldLocked(name, a); err != nil || !a.has {
+	if err := s.foldLocked(a); err != nil || !a.has {
 		return nil, err
 	}
 	return append([]byte{}, a.cur...), nil

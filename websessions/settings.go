@@ -65,7 +65,7 @@ var settings = []setting{
 		doc: "Whether a node that the cluster has given up comes back under a new identity. In this version it always does, also with false.",
 		set: boolean(func(c *Config) *bool { return &c.Rejoin })},
 	{name: "nonStopTimeout", def: "10000", example: "30000",
-		doc: "How long one operation waits for the cluster before its request answers 503: milliseconds, or with a unit as in 30s; -1 = until the request ends.",
+		doc: "How long one request waits for the cluster, in all its operations together, before it answers 503: milliseconds, or with a unit as in 30s; -1 = until the request ends. For a cluster that is not configured it is 2 s at most, but for -1.",
 		set: func(c *Config, v string) (err error) { c.NonStopTimeout, err = nonStop(v); return err }},
 	{name: "nonStopBehavior", def: "exception", example: "exception",
 		doc: "What happens when nonStopTimeout has passed. This version knows exception only; localReads and noop come later.",

@@ -57,7 +57,7 @@ type Sessions struct {
 }
 
 // New returns Sessions on the cluster of cfg.URI. It does not wait for the
-// cluster: requests do, each for NonStopTimeout, and Ready does.
+// cluster: requests do, each at most for NonStopTimeout, and Ready does.
 func New(cfg Config) (*Sessions, error) {
 	err := cfg.Validate()
 	if cfg.URI == "" {
@@ -117,7 +117,7 @@ func (m *Sessions) Handler(next http.Handler) http.Handler {
 }
 
 func (m *Sessions) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	s := &Session{m: m}
+	s := &Session{m: m, patience: patience{limit: m.cfg.NonStopTimeout}}
 	s.r = r.WithContext(context.WithValue(r.Context(), sessionKey{}, s))
 	out := &writer{w: w, s: s, remain: -1}
 	defer out.release()
@@ -171,11 +171,9 @@ type Info struct {
 
 // UserSessions lists all sessions of a user on all nodes, the oldest first.
 func (m *Sessions) UserSessions(ctx context.Context, user string) ([]Info, error) {
-	ctx, cancel := m.bound(ctx)
-	defer cancel()
-	list, err := m.b.userSessions(ctx, user)
+	list, err := ask(ctx, m.patienceOf(ctx), m.b, "list a user's sessions", backend.userSessions, user)
 	if err != nil {
-		return nil, explain("list a user's sessions", err)
+		return nil, err
 	}
 	now := m.now()
 	infos := make([]Info, len(list))
@@ -185,10 +183,18 @@ func (m *Sessions) UserSessions(ctx context.Context, user string) ([]Info, error
 	return infos, nil
 }
 
+// patienceOf returns the patience of the request that ctx belongs to, or a new one.
+func (m *Sessions) patienceOf(ctx context.Context) *patience {
+	if s, ok := ctx.Value(sessionKey{}).(*Session); ok && s.m == m {
+		return &s.patience
+	}
+	return &patience{limit: m.cfg.NonStopTimeout}
+}
+
 // InvalidateUser ends all sessions of a user on all nodes and returns how many
 // there were. A login at the same time may stay.
 func (m *Sessions) InvalidateUser(ctx context.Context, user string) (int, error) {
-	n := 0
+	p, n := m.patienceOf(ctx), 0
 	for {
 		list, err := m.UserSessions(ctx, user)
 		if err != nil || len(list) == 0 {
@@ -198,7 +204,7 @@ func (m *Sessions) InvalidateUser(ctx context.Context, user string) (int, error)
 		for _, info := range list {
 			w := wire.Invalidate{Reason: []byte("logout")}
 			w.Key = []byte(info.ID)
-			out, err := m.invalidate(ctx, &w)
+			out, err := invalidate(ctx, p, m.b, &w)
 			if err != nil {
 				return n, err
 			}
@@ -233,64 +239,15 @@ func (m *Sessions) Close(ctx context.Context) error {
 	return errors.Join(err, m.b.close())
 }
 
-// bound limits ctx to what one operation may wait.
-func (m *Sessions) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	if m.cfg.NonStopTimeout < 0 {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, m.cfg.NonStopTimeout)
-}
-
 // outlive returns a context that goes on when the browser has gone: what it
 // asked for was done and must be kept. Without NonStopTimeout it goes on for the
 // default one, or nothing would end it.
 func (m *Sessions) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	out := context.WithoutCancel(ctx)
 	if m.cfg.NonStopTimeout >= 0 {
-		return out, func() {} // bound ends it
+		return out, func() {} // patience ends it
 	}
 	out, cancel := context.WithCancel(out)
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(DefaultNonStopTimeout, cancel) })
 	return out, func() { stop(); cancel() }
-}
-
-func (m *Sessions) load(ctx context.Context, key string) (wire.Session, error) {
-	ctx, cancel := m.bound(ctx)
-	defer cancel()
-	m.stats.loads.Add(1)
-	s, err := m.b.load(ctx, &wire.Load{Key: []byte(key), Mode: wire.LoadRead})
-	return s, explain("read session", err)
-}
-
-func (m *Sessions) create(ctx context.Context, w *wire.Create) (wire.Outcome, error) {
-	ctx, cancel := m.bound(ctx)
-	defer cancel()
-	out, err := m.b.create(ctx, w)
-	return out, explain("create session", err)
-}
-
-func (m *Sessions) commit(ctx context.Context, w *wire.Commit) (wire.Outcome, error) {
-	ctx, cancel := m.bound(ctx)
-	defer cancel()
-	m.stats.commits.Add(1)
-	out, err := m.b.commit(ctx, w)
-	return out, explain("commit session", err)
-}
-
-// invalidate counts a session that has ended already as success.
-func (m *Sessions) invalidate(ctx context.Context, w *wire.Invalidate) (wire.Outcome, error) {
-	ctx, cancel := m.bound(ctx)
-	defer cancel()
-	out, err := m.b.invalidate(ctx, w)
-	if ended(err) {
-		return wire.Outcome{}, nil
-	}
-	return out, explain("end session", err)
-}
-
-func (m *Sessions) renew(ctx context.Context, w *wire.Renew) error {
-	ctx, cancel := m.bound(ctx)
-	defer cancel()
-	_, err := m.b.renew(ctx, w)
-	return explain("renew session", err)
 }
