@@ -223,7 +223,7 @@ func TestLaterFormatsAreRefused(t *testing.T) {
 
 	dir, _ = written(t, 600, 550)
 	snap := onlyFile(t, dir, snapFolder, "*")
-	m := &fsm{m: &ledger{}, log: testLog(t)}
+	m := &fsm{m: &ledger{}, log: testLog(t), starting: t.Context()}
 	if err := m.Restore(io.NopCloser(strings.NewReader("\x02rest"))); err == nil || !strings.Contains(err.Error(), "later version") {
 		t.Errorf("snapshot %s of format 2: %v", snap, err)
 	}
@@ -298,4 +298,32 @@ func TestFormationCutInTwo(t *testing.T) {
 	}
 	form(t, s)
 	must(t, s, "a")
+}
+
+// A disk that lied leaves a log that ends before the snapshot: the server goes
+// on from the snapshot.
+func TestLogThatEndsBeforeTheSnapshot(t *testing.T) {
+	t.Parallel()
+	dir, ops := written(t, 20, 19)
+	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
+		clear(b[walHeader+(walk(b).end-walHeader)/2/frameAlign*frameAlign:])
+		return b
+	})
+	for i := range 2 {
+		got, err := opened(t, dir)
+		if err != nil || len(got) != len(ops)+1+i {
+			t.Fatalf("%d operations, %v", len(got), err)
+		}
+	}
+}
+
+// A snapshot's description has no checksum: its name must agree.
+func TestDamagedDescriptionOfASnapshotIsRefused(t *testing.T) {
+	t.Parallel()
+	dir, _ := written(t, 20, 10)
+	change(t, onlyFile(t, dir, snapFolder, "*", "meta.json"), func(b []byte) []byte {
+		return []byte(strings.Replace(string(b), `"Index":1`, `"Index":2`, 1))
+	})
+	_, err := opened(t, dir)
+	refusedWith(t, err, dir, "snapshot", "restore")
 }

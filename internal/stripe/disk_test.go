@@ -245,7 +245,7 @@ func TestCloseDuringASnapshotIsQuick(t *testing.T) {
 // told to throw the data away.
 func TestFullDiskAtTheStartIsNotCalledDamage(t *testing.T) {
 	s := &Stripe{cfg: Config{Dir: t.TempDir()}, log: testLog(t), id: "x", fsm: &fsm{}, journal: &journal{early: syscall.ENOSPC}}
-	err := s.startRaft(storage{panics{}, panics{}, raft.NewDiscardSnapshotStore()})
+	err := s.startRaft(storage{panics{}, panics{}, raft.NewDiscardSnapshotStore()}, 1)
 	refusedWith(t, err, "is full", "enlarge the volume")
 	if strings.Contains(err.Error(), "move it away") {
 		t.Errorf("bad advice: %v", err)

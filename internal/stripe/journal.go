@@ -243,7 +243,7 @@ func (j *journal) StoreLogs(entries []*raft.Log) error {
 	if err := j.refusal(); err != nil {
 		return err
 	}
-	if err := j.with(func(w *wal.WAL) error { return w.StoreLogs(entries) }); err != nil {
+	if err := j.with(func(w *wal.WAL) error { return j.append(w, entries) }); err != nil {
 		j.fail(err)
 		return err
 	}
@@ -251,6 +251,29 @@ func (j *journal) StoreLogs(entries []*raft.Log) error {
 		j.last.Store(entries[len(entries)-1].Index)
 	}
 	return nil
+}
+
+// append stores entries. Raft leaves a gap before them in one case only: the
+// snapshot it has restored is newer than the end of the log, because the disk
+// forgot what it had said was synced. Then the snapshot holds all of the log,
+// and raft-wal, which allows no gap, must begin anew.
+func (j *journal) append(w *wal.WAL, entries []*raft.Log) error {
+	last, err := w.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last > 0 && len(entries) > 0 && entries[0].Index > last+1 {
+		j.log.Warn("the log ends before the snapshot: this disk loses what it says is written, and acknowledged changes may be missing",
+			"log-ends", last, "snapshot", entries[0].Index-1)
+		first, err := w.FirstIndex()
+		if err == nil {
+			err = w.DeleteRange(first, last)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.StoreLogs(entries)
 }
 
 func (j *journal) refusal() error {

@@ -19,6 +19,8 @@ type logFiles struct {
 	meta func() types.MetaStore // a new one each time: it is closed with the log
 	size int                    // of a file, in bytes
 	lazy bool                   // a crash of the machine may damage several writes at the end
+
+	syncDir func(dir string) error
 }
 
 // withDefaults fills in the real means.
@@ -31,6 +33,9 @@ func (l logFiles) withDefaults() logFiles {
 	}
 	if l.size == 0 {
 		l.size = segmentSize
+	}
+	if l.syncDir == nil {
+		l.syncDir = syncDir
 	}
 	return l
 }
@@ -56,6 +61,15 @@ func (m lazyMeta) CommitState(state types.PersistentState) error {
 		return err
 	}
 	return m.MetaStore.CommitState(state)
+}
+
+// SetStable implements types.MetaStore. A term on disk without the log that led
+// to it could neither be formed nor elected.
+func (m lazyMeta) SetStable(key, value []byte) error {
+	if err := m.disk.flush(); err != nil {
+		return err
+	}
+	return m.MetaStore.SetStable(key, value)
 }
 
 // tryWrite makes, syncs and removes a file as large as those of the log: a disk

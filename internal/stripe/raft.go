@@ -32,7 +32,7 @@ const (
 	trailingLogs     = 256 // entries kept behind a snapshot; a batch may have half a mebibyte
 )
 
-func (s *Stripe) startRaft(st storage) (err error) {
+func (s *Stripe) startRaft(st storage, trailing uint64) (err error) {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(s.id)
 	conf.HeartbeatTimeout = soleHeartbeat
@@ -41,7 +41,7 @@ func (s *Stripe) startRaft(st storage) (err error) {
 	conf.CommitTimeout = commitTimeout
 	conf.SnapshotThreshold = snapshotEntries
 	conf.SnapshotInterval = snapshotInterval
-	conf.TrailingLogs = trailingLogs
+	conf.TrailingLogs = trailing
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 	conf.Logger = hclogTo(s.log)

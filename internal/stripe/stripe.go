@@ -108,6 +108,8 @@ type parts struct {
 
 	clock *logClock
 	files logFiles // but for dir and lazy
+
+	trailing uint64 // entries kept behind a snapshot
 }
 
 func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
@@ -131,7 +133,10 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.startRaft(st); err != nil {
+	if p.trailing == 0 {
+		p.trailing = trailingLogs
+	}
+	if err := s.startRaft(st, p.trailing); err != nil {
 		if cause := context.Cause(p.starting); cause != nil {
 			return nil, fmt.Errorf("open the stripe: %w", cause)
 		}

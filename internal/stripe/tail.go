@@ -80,7 +80,7 @@ func (l logFiles) mendTail(log *slog.Logger) (err error) {
 			return err
 		}
 	}
-	if err := errors.Join(f.Sync(), syncDir(l.dir)); err != nil {
+	if err := errors.Join(f.Sync(), l.syncDir(l.dir)); err != nil {
 		return err
 	}
 	if found.index == 0 {
