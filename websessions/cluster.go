@@ -62,10 +62,10 @@ type cluster struct {
 func newCluster(cfg Config) (*cluster, error) {
 	uri, err := client.ParseURI(cfg.URI)
 	if err == nil && uri.Dataset == "" {
-		err = errors.New("names no dataset; example: terracotta://server:9410/sessions")
+		err = fmt.Errorf("%q names no dataset; example: terracotta://server:9410/sessions", cfg.URI)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%sstore.tcstore.uri %q: %w", Prefix, cfg.URI, err)
+		return nil, fmt.Errorf("%sstore.tcstore.uri: %w", Prefix, err)
 	}
 	c, err := client.New(client.Options{Hosts: uri.Hosts, Password: cfg.Password, Node: true,
 		Label: cfg.Label, Logger: cfg.Logger})
