@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +24,7 @@ func TestMain(m *testing.M) {
 //
 //	healthy             waits until terracotta-server health succeeds
 //	say WORDS           sends the words as a line to the server, and prints what it answers
+//	get URL             prints status and body of what the URL answers
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -29,6 +32,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process of a race build ends a second late
 			env.Setenv("TC_TSA_PORT", freePort(env.T().(testing.TB)))
+			env.Setenv("FREE_PORT", freePort(env.T().(testing.TB)))
+			env.Setenv("TC_MANAGEMENT_PORT", "off") // scripts run beside each other
 			env.Setenv("TC_DATA_ROOT", filepath.Join(env.WorkDir, "dataroots"))
 			env.Setenv("TC_BIND", "127.0.0.1")
 			env.Setenv("HOSTNAME", "script")
@@ -46,6 +51,14 @@ func TestScripts(t *testing.T) {
 						ts.Fatalf("not healthy within ten seconds")
 					}
 				}
+			},
+			"get": func(ts *testscript.TestScript, _ bool, args []string) {
+				resp, err := http.Get(args[0])
+				ts.Check(err)
+				defer resp.Body.Close()
+				fmt.Fprintf(ts.Stdout(), "%d ", resp.StatusCode)
+				_, err = io.Copy(ts.Stdout(), resp.Body)
+				ts.Check(err)
 			},
 			"say": func(ts *testscript.TestScript, _ bool, args []string) {
 				c, err := net.Dial("tcp", "127.0.0.1:"+ts.Getenv("TC_TSA_PORT"))

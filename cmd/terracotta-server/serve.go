@@ -35,7 +35,8 @@ const (
 // serve starts the server, runs it until ctx ends or TC.STOP comes, and stops
 // it. The order of the start: refuse what needs no resources, then open the
 // state (it locks the data root, so that a second process changes nothing), then
-// the rooms above it, then the port. So whoever can connect is served. The stop
+// the rooms above it, then the port. So whoever can connect is served. The
+// management port alone opens early: it tells how far the start is. The stop
 // goes the other way, so that no room loses what it stands on.
 func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	log := cfg.Logger(stdout)
@@ -52,6 +53,11 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 		}
 	}
 	keys := trustedKeys(cfg.TrustedKeys, log)
+	manage, err := startManagement(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer manage.Close()
 
 	st := store.New()
 	sp, err := openStripe(ctx, cfg, st, log)
@@ -88,6 +94,7 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 		Limits: server.Limits{MaxConnections: cfg.MaxConnections, MaxValue: cfg.MaxValue},
 	}, own, sp, st)
 	warn(cfg, log)
+	manage.Attach(srv.Status, sp.Status)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 
@@ -102,6 +109,7 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 
 	began := time.Now()
 	log.Info("terracotta-server stops")
+	manage.Detach()
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if cut := srv.Shutdown(drain); cut != nil {
