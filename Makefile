@@ -11,18 +11,26 @@ export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up down images kit check unit e2e test bench bench-long clean
+.PHONY: help up up-local down images kit check unit e2e test bench bench-long clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of:"
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name about; do printf '  %-12s %s\n' "$$name" "$$about"; done
-	@echo "Variables: RELEASE=1 (images, kit: refuse development keys), TERRACOTTA_PORT, MANAGEMENT_PORT, CART1_PORT, CART2_PORT (up)"
+	@echo "Variables: RELEASE=1 (images, kit: refuse development keys), TERRACOTTA_PORT, MANAGEMENT_PORT, CART1_PORT, CART2_PORT (up, up-local)"
 
 up: ## build the images, start the demo of compose.yaml, wait until healthy, print the URLs
+	@command -v $(GO) >/dev/null || { echo "make up needs Go 1.26 or later: https://go.dev/dl/"; exit 1; }
+	@echo "make up: check Docker and ports; build kit and images; start server, configure it, start two carts; wait until healthy"
+	@echo "(the first time takes a minute or two, most of it compiling)"
 	@$(GO) run ./docker/build up
 
 down: ## remove what up started: containers, volumes, network (.dev and images stay)
 	@$(GO) run ./docker/build down
+
+up-local: ## the same demo as plain processes, without Docker, until Ctrl-C (sessions stay in .dev/local)
+	@CGO_ENABLED=0 $(GO) build -o bin/ ./cmd/terracotta-server ./cmd/cluster-tool ./cmd/cart-example ./cmd/license-issuer ./cmd/demo
+	@bin/license-issuer dev --dir .dev
+	@bin/demo up --data .dev/local --license .dev/license.xml --trusted-keys .dev/trusted
 
 images: ## build the kit and the three images
 	@$(GO) run ./docker/build images

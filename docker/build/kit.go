@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
@@ -131,11 +132,15 @@ func commit(ctx context.Context) string {
 	return strings.TrimSpace(string(id))
 }
 
-// command runs a program and shows what it says.
+// command runs a program and shows what it says. When ctx ends, the program is
+// asked to end and gets a while for it: compose killed in the middle leaves
+// containers under makeshift names behind.
 func command(ctx context.Context, o options, env []string, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = o.out, o.errOut
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 15 * time.Second
 	return cmd.Run()
 }
 

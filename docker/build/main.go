@@ -26,6 +26,8 @@ import (
 // rooms that config imports don't.
 const sourceVersion = "10.4.0-SNAPSHOT"
 
+const exitInterrupted = 130 // as shells have it for Ctrl-C
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -56,7 +58,7 @@ var commands = []struct {
 }
 
 // run executes one command line and returns its exit status: 0, 1 for an
-// error, 2 for a wrong command line.
+// error, 2 for a wrong command line, exitInterrupted after Ctrl-C.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o := options{release: os.Getenv("RELEASE") == "1", out: stdout, errOut: stderr}
 	flags := flag.NewFlagSet("build", flag.ContinueOnError)
@@ -80,7 +82,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if flags.NArg() != 1 || c.name != flags.Arg(0) {
 			continue
 		}
-		if err := c.run(ctx, o); err != nil {
+		err := c.run(ctx, o)
+		if err != nil && ctx.Err() != nil {
+			fmt.Fprintf(stderr, "\ninterrupted: make %s goes on from here%s\n", c.name,
+				map[bool]string{true: "; make down removes what was started"}[c.name == "up"])
+			return exitInterrupted
+		}
+		if err != nil {
 			fmt.Fprintf(stderr, "Error: %v\n", err)
 			return 1
 		}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -36,7 +35,6 @@ const (
 // up builds the images, starts compose.yaml and waits until all is healthy.
 // Where everything runs already it changes nothing.
 func up(ctx context.Context, o options) error {
-	fmt.Fprintln(o.out, "make up: check Docker and ports; build kit and images; start server, configure it, start two carts; wait until healthy")
 	engine, err := connect(ctx)
 	if err != nil {
 		return err
@@ -47,7 +45,14 @@ func up(ctx context.Context, o options) error {
 		return err
 	}
 	env := environment()
-	if err := checkPorts(ctx, engine, env); err != nil {
+	list, err := engine.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return fmt.Errorf("docker: %w", err)
+	}
+	if err := foreign(list, env.project()); err != nil {
+		return err
+	}
+	if err := checkPorts(list, env); err != nil {
 		return err
 	}
 	if err := makeImages(ctx, o); err != nil {
@@ -75,7 +80,14 @@ func down(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	engine.Close()
+	defer engine.Close()
+	list, err := engine.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return fmt.Errorf("docker: %w", err)
+	}
+	if err := foreign(list, environment().project()); err != nil {
+		return err
+	}
 	compose, err := findCompose(ctx)
 	if err != nil {
 		return err
@@ -131,60 +143,8 @@ func (env settings) port(variable string) string {
 	return env[variable]
 }
 
-// checkPorts names every port that somebody else has, and the variable to set.
-func checkPorts(ctx context.Context, engine *client.Client, env settings) error {
-	ours, err := publishedBy(ctx, engine, env.project())
-	if err != nil {
-		return err
-	}
-	var taken, instead []string
-	for _, p := range ports {
-		port := env.port(p.variable)
-		if ours[port] {
-			continue
-		}
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
-		if err != nil {
-			taken = append(taken, fmt.Sprintf("port %s of %s is taken or wrong: %v", port, p.service, err))
-			instead = append(instead, p.variable+"="+another())
-			continue
-		}
-		listener.Close()
-	}
-	if len(taken) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s\nChoose other ports: %s make up", strings.Join(taken, "\n"), strings.Join(instead, " "))
-}
-
-// another returns a port that is free now.
-func another() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "PORT"
-	}
-	defer listener.Close()
-	_, port, _ := net.SplitHostPort(listener.Addr().String()) // an address of its own making
-	return port
-}
-
-// publishedBy returns the host ports that the project's containers have already.
-func publishedBy(ctx context.Context, engine *client.Client, project string) (map[string]bool, error) {
-	list, err := engine.ContainerList(ctx, container.ListOptions{Filters: ofProject(project)})
-	if err != nil {
-		return nil, fmt.Errorf("docker: %w", err)
-	}
-	published := map[string]bool{}
-	for _, c := range list {
-		for _, p := range c.Ports {
-			published[fmt.Sprint(p.PublicPort)] = true
-		}
-	}
-	return published, nil
-}
-
 func ofProject(project string) filters.Args {
-	return filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+project))
+	return filters.NewArgs(filters.Arg("label", projectLabel+"="+project))
 }
 
 // awaitHealthy waits until the servers are healthy and configure has ended
