@@ -79,14 +79,14 @@ func TestFormulaIsAsDocumented(t *testing.T) {
 		}
 		at = r.used()
 	}
-	step("a session", 384+3, r.create(nodeA, "key", "", 0, 0))
-	step("an attribute", 96+4+5, r.set(nodeA, "key", r.ticket("key"), "name", "value"))
+	step("a session", 192+3, r.create(nodeA, "key", "", 0, 0))
+	step("an attribute", 48+4+5, r.set(nodeA, "key", r.ticket("key"), "name", "value"))
 	step("a longer value", 3, r.set(nodeA, "key", r.ticket("key"), "name", "value123"))
 	step("a removal", -8, r.remove(nodeA, "key", r.ticket("key"), "name"))
 	step("a set after it", 8, r.set(nodeA, "key", r.ticket("key"), "name", "value123"))
-	step("a stub of nothing", 96+5, r.remove(nodeA, "key", r.ticket("key"), "other"))
-	step("a user and an alias", 64+3+256+3+4+1, r.renew(nodeA, "key", "key2", time.Second, "ann"))
-	step("an end", -(384+4+64+3+96+12+96+5)+160+4+6-(256+3+4)+160+3+6, r.invalidate(nodeA, "key2", "logout"))
+	step("a stub of nothing", 48+5, r.remove(nodeA, "key", r.ticket("key"), "other"))
+	step("a user and an alias", 32+3+128+3+4+1, r.renew(nodeA, "key", "key2", time.Second, "ann"))
+	step("an end", -(192+4+32+3+48+12+48+5)+64+4+6-(128+3+4)+64+3+6, r.invalidate(nodeA, "key2", "logout"))
 }
 
 // A full resource must not keep anybody logged in.

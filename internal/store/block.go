@@ -21,11 +21,12 @@ import (
 //	16 version (8), 24 created (8), 32 last access (8), 40 idle in ms (8), 48 deadline (8)
 //	56 length of the user (2), 58 number of aliases (1), 59 whether it has a floor (1)
 //	60 number of attributes (4), 64 number of grants (4)
-//	68 grants: incarnation, term, counter (24 each)
+//	68 key; user
+//	   grants: incarnation, term, counter (24 each)
 //	   attributes: version, seq (8 each), grant, length of the value (4 each), length of the name (2)
 //	   stubs: version, seq (8 each), grant (4), length of the name (2)
 //	   floor, if it has one: version, seq, others (8 each), grant (4)
-//	   key; user; name and value of each attribute; name of each stub; for each alias length (2) and key
+//	   name and value of each attribute; name of each stub; for each alias length (2) and key
 //
 // and a trace with
 //
@@ -75,31 +76,34 @@ func (b block) userLen() int          { return int(le.Uint16(b[56:])) }
 func (b block) attributes() int       { return int(le.Uint32(b[60:])) }
 func (b block) grants() int           { return int(le.Uint32(b[64:])) }
 func (b block) stubs() int            { return int(b[5]) }
-func (b block) grant(at uint32) grant { return readGrant(b[recordHead+int(at)*grantBytes:]) }
 
-func readGrant(b []byte) grant {
-	return grant{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:])}
-}
+// table returns where the grants begin.
+func (b block) table() int { return recordHead + b.keyLen() + b.userLen() }
 
 // heads returns where the attributes' fixed parts begin.
-func (b block) heads() int { return recordHead + b.grants()*grantBytes }
+func (b block) heads() int { return b.table() + b.grants()*grantBytes }
 
-// text returns where the key begins.
+// text returns where the first attribute's name begins.
 func (b block) text() int {
-	if b.kind() == kindTrace {
-		return traceHead
-	}
 	return b.heads() + b.attributes()*attributeHead + b.stubs()*stubHead + int(b[59])*floorBytes
 }
 
+func (b block) grant(at uint32) grant {
+	p := b[b.table()+int(at)*grantBytes:]
+	return grant{le.Uint64(p), le.Uint64(p[8:]), le.Uint64(p[16:])}
+}
+
 func (b block) key() []byte {
-	at := b.text()
-	return b[at : at+b.keyLen() : at+b.keyLen()]
+	at := recordHead
+	if b.kind() == kindTrace {
+		at = traceHead
+	}
+	return b.cut(&at, b.keyLen())
 }
 
 func (b block) user() []byte {
-	at := b.text() + b.keyLen()
-	return b[at : at+b.userLen() : at+b.userLen()]
+	at := recordHead + b.keyLen()
+	return b.cut(&at, b.userLen())
 }
 
 // due is when the time of a session is up, 0 for never; of a trace, when it ends.
@@ -118,12 +122,13 @@ func (b block) view(r *Record) {
 		Version: le.Uint64(b[16:]), Created: b.created(), LastAccess: b.lastAccess(),
 		Idle: b.idle(), Deadline: b.deadline(), attrs: r.attrs[:0],
 	}
-	head := b.heads()
-	at := b.text()
+	at := recordHead
 	r.Key = b.cut(&at, b.keyLen())
 	if n := b.userLen(); n > 0 {
 		r.User = b.cut(&at, n)
 	}
+	head := at + b.grants()*grantBytes
+	at = b.text()
 	for range b.attributes() {
 		name := b.cut(&at, int(le.Uint16(b[head+24:])))
 		r.attrs = append(r.attrs, wire.Attribute{Name: name, Value: b.cut(&at, int(le.Uint32(b[head+20:])))})
@@ -143,7 +148,7 @@ func (b block) read(r *record) {
 	b.view(&r.Record)
 	r.stamps, r.stubs, r.aliases, r.floor = r.stamps[:0], r.stubs[:0], r.aliases[:0], floor{}
 	head := b.heads()
-	at := b.text() + len(r.Key) + len(r.User)
+	at := b.text()
 	for i := range r.attrs {
 		r.stamps = append(r.stamps, b.stamp(head))
 		at += len(r.attrs[i].Name) + len(r.attrs[i].Value)
@@ -261,6 +266,7 @@ func (w *writer) record(r *record) block {
 	}
 	b = le.AppendUint32(b, uint32(len(r.attrs)))
 	b = le.AppendUint32(b, uint32(len(w.grants)))
+	b = append(append(b, r.Key...), r.User...)
 	for _, g := range w.grants {
 		b = le.AppendUint64(le.AppendUint64(le.AppendUint64(b, g.incarnation), g.term), g.counter)
 	}
@@ -289,7 +295,6 @@ func (w *writer) heads(b []byte, r *record, hasFloor bool) []byte {
 }
 
 func (w *writer) texts(b []byte, r *record) []byte {
-	b = append(append(b, r.Key...), r.User...)
 	for _, at := range r.attrs {
 		b = append(append(b, at.Name...), at.Value...)
 	}

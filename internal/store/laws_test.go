@@ -17,7 +17,7 @@ import (
 
 const (
 	lawSegments = 3
-	lawRoom     = 6000 // for sessions: about a dozen keys, so that it is often full
+	lawRoom     = 3000 // for sessions: about a dozen keys, so that it is often full
 	lawOffheap  = datasetCost + lawSegments*segmentCost + lawRoom
 )
 

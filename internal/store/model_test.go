@@ -64,19 +64,19 @@ const mLife = Time(10 * time.Minute / time.Millisecond)
 func (m *model) cost() uint64 {
 	n := 0
 	for key, s := range m.sessions {
-		n += 384 + len(key)
+		n += 192 + len(key)
 		if s.user != "" {
-			n += 64 + len(s.user)
+			n += 32 + len(s.user)
 		}
 		for name, at := range s.attrs {
-			n += 96 + len(name) + len(at.value)
+			n += 48 + len(name) + len(at.value)
 		}
 	}
 	for key, al := range m.aliases {
-		n += 256 + len(key) + len(al.target)
+		n += 128 + len(key) + len(al.target)
 	}
 	for key, t := range m.tombs {
-		n += 160 + len(key) + len(t.reason)
+		n += 64 + len(key) + len(t.reason)
 	}
 	return uint64(n)
 }

@@ -11,12 +11,12 @@ import (
 const (
 	datasetCost   = 4096
 	segmentCost   = 256
-	recordCost    = 384
-	userCost      = 64
-	attributeCost = 96
-	stubCost      = 96
-	aliasCost     = 256
-	tombstoneCost = 160
+	recordCost    = 192
+	userCost      = 32
+	attributeCost = 48
+	stubCost      = 48
+	aliasCost     = 128
+	tombstoneCost = 64
 )
 
 const (
@@ -36,6 +36,9 @@ type record struct {
 	floor   floor    // stands for stubs that were folded
 	aliases [][]byte // keys of the aliases that lead here, the one that ends first in front
 	cost    uint64   // by the formula, without its aliases
+
+	spareAttrs  []wire.Attribute // for the next change
+	spareStamps []stamp
 }
 
 // grant is the part of a token that names a grant.
@@ -87,6 +90,7 @@ func (f floor) fold(s stamp) floor {
 // clone returns a copy to be changed; the slices are shared, so replace them whole.
 func (r *record) clone() *record {
 	c := *r
+	c.spareAttrs, c.spareStamps = nil, nil
 	return &c
 }
 
@@ -175,10 +179,10 @@ func (r *record) admits(name []byte, token wire.Token, seq uint64) bool {
 func compareAttribute(at wire.Attribute, name []byte) int { return bytes.Compare(at.Name, name) }
 func compareStub(s stub, name []byte) int                 { return bytes.Compare(s.name, name) }
 
-// change merges list, which is by name, into r's attributes and stubs. r must be a clone.
+// change merges list, which is by name, into r's attributes and stubs. What comes
+// from list is shared with it.
 func (r *record) change(list []change, by stamp) {
-	attrs := make([]wire.Attribute, 0, len(r.attrs)+len(list))
-	stamps := make([]stamp, 0, len(r.attrs)+len(list))
+	attrs, stamps := r.spareAttrs[:0], r.spareStamps[:0]
 	i := 0
 	removed := 0
 	for _, c := range list {
@@ -187,36 +191,33 @@ func (r *record) change(list []change, by stamp) {
 			i++
 		}
 		attrs, stamps = append(attrs, r.attrs[from:i]...), append(stamps, r.stamps[from:i]...)
-		var name []byte
 		if i < len(r.attrs) && bytes.Equal(r.attrs[i].Name, c.name) {
-			name = r.attrs[i].Name // shared with the record before, as is every name
 			i++
 		}
 		if c.remove {
 			removed++
 			continue
 		}
-		if name == nil {
-			name = bytes.Clone(c.name)
-		}
-		attrs = append(attrs, wire.Attribute{Name: name, Value: bytes.Clone(c.value)})
+		attrs = append(attrs, wire.Attribute{Name: c.name, Value: c.value})
 		stamps = append(stamps, by)
 	}
-	r.attrs, r.stamps = append(attrs, r.attrs[i:]...), append(stamps, r.stamps[i:]...)
+	attrs, stamps = append(attrs, r.attrs[i:]...), append(stamps, r.stamps[i:]...)
+	r.spareAttrs, r.spareStamps = r.attrs, r.stamps
+	r.attrs, r.stamps = attrs, stamps
 	if removed > 0 || len(r.stubs) > 0 {
 		r.changeStubs(list, by)
 	}
 }
 
 func (r *record) changeStubs(list []change, by stamp) {
-	stubs := slices.Clone(r.stubs)
+	stubs := r.stubs
 	for _, c := range list {
 		i, found := slices.BinarySearchFunc(stubs, c.name, compareStub)
 		switch {
 		case c.remove && found:
 			stubs[i].stamp = by
 		case c.remove:
-			stubs = slices.Insert(stubs, i, stub{bytes.Clone(c.name), by})
+			stubs = slices.Insert(stubs, i, stub{c.name, by})
 		case found:
 			stubs = slices.Delete(stubs, i, i+1)
 		}
@@ -234,23 +235,33 @@ func (r *record) changeStubs(list []change, by stamp) {
 	r.stubs = stubs
 }
 
-// newRecord makes the record of a create.
-func newRecord(c *wire.Create, list []change, at Time, version uint64) *record {
-	r := &record{Record: Record{
-		Key: bytes.Clone(c.Key), Version: version, Created: at, LastAccess: at, Idle: c.Idle, User: copied(c.User),
-	}}
+// rest lets go of the memory of the operation that was applied, which would keep
+// the whole batch.
+func (s *scratch) rest() {
+	clear(s.create.Set)
+	clear(s.commit.Set)
+	clear(s.commit.Remove)
+	clear(s.changes)
+	r := &s.record
+	clear(r.attrs)
+	clear(r.spareAttrs)
+	clear(r.stubs)
+	r.Record = Record{attrs: r.attrs}
+	if cap(r.attrs)+cap(r.stamps) > keptAttributes {
+		s.record = record{}
+	}
+}
+
+// keptAttributes is how many attributes there is memory for from one operation to the next.
+const keptAttributes = 8192
+
+// make makes r the record of a create. It shares the memory of c and list.
+func (r *record) make(c *wire.Create, list []change, at Time, version uint64) {
+	r.Record = Record{Key: c.Key, Version: version, Created: at, LastAccess: at, Idle: c.Idle, User: c.User, attrs: r.attrs[:0]}
+	r.stamps, r.stubs, r.aliases, r.floor = r.stamps[:0], r.stubs[:0], r.aliases[:0], floor{}
 	if c.Absolute > 0 {
 		r.Deadline = at.after(c.Absolute)
 	}
 	r.change(list, stamp{version: version, by: grantOf(c.Token), seq: c.Seq})
 	r.weigh()
-	return r
-}
-
-// copied copies b; an empty one becomes nil, so that equal records look alike.
-func copied(b []byte) []byte {
-	if len(b) == 0 {
-		return nil
-	}
-	return bytes.Clone(b)
 }

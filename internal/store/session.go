@@ -80,6 +80,7 @@ func (a *step) applyWrite(k kind, d *decoder) wire.Outcome {
 		out = wire.Outcome{Err: err}
 	}
 	n.remember(w.Seq, out)
+	a.scratch.rest()
 	return out
 }
 
@@ -98,7 +99,8 @@ func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
 	if err != nil {
 		return err
 	}
-	r := newRecord(c, list, a.at, a.index)
+	r := &a.scratch.record
+	r.make(c, list, a.at, a.index)
 	if err := d.fits(0, r.cost); err != nil {
 		return err
 	}

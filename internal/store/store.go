@@ -35,15 +35,17 @@
 // runtime takes, since every server must refuse the same write:
 //
 //	dataset    4096 + 256 for each segment
-//	record      384 + key + user (and 64 where there is a user)
-//	attribute    96 + name + value
-//	stub         96 + name
-//	alias       256 + key + key it leads to
-//	tombstone   160 + key + reason
+//	record      192 + key + user (and 32 where there is a user)
+//	attribute    48 + name + value
+//	stub         48 + name
+//	alias       128 + key + key it leads to
+//	tombstone    64 + key + reason
 //
 // The numbers are part of the log's format: another number is another format
 // version. They are chosen so that ending a session and removing an attribute
-// that exists never take more than they give back, and so are never refused.
+// that exists never take more than they give back, and so are never refused; and close to what
+// memory is really taken, index, queues and what rounding loses included: a session of
+// 1 KiB in 8 attributes counts 1714 bytes and takes about 1600. Memory tells what is taken.
 // Nothing is ever evicted.
 package store
 

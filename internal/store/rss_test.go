@@ -1,0 +1,187 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// rss returns the resident memory of a process in bytes.
+func rss(t testing.TB, pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kb << 10
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}
+
+// TestMemoryBesideRedis measures what DESIGN section 9 promises: the resident memory of
+// sessions of 1 KiB in 8 attributes beside Redis hashes with the same content, and the
+// garbage collector's pauses beside an empty store's. It takes minutes and needs redis-server,
+// so it runs only where STORE_MEMORY names how many sessions:
+//
+//	STORE_MEMORY=1000000 go test -run TestMemoryBesideRedis -v ./internal/store
+func TestMemoryBesideRedis(t *testing.T) {
+	sessions, _ := strconv.Atoi(os.Getenv("STORE_MEMORY"))
+	if sessions <= 0 {
+		t.Skip("STORE_MEMORY is not set")
+	}
+	debug.FreeOSMemory()
+	empty := New()
+	before := rss(t, os.Getpid())
+	emptyPauses := pausesUnderLoad(filledWith(t, 1))
+	start := time.Now()
+	s := filledWith(t, sessions)
+	t.Logf("filled in %v", time.Since(start))
+	runtime.GC()
+	ours := rss(t, os.Getpid()) - before
+	pauses := pausesUnderLoad(s)
+	m := s.Memory()
+	o := s.Offheap()[0]
+	t.Logf("ours:  %5.0f bytes a session resident; %d in blocks, %d mapped, %d accounted", float64(ours)/float64(sessions),
+		m.Used/uint64(sessions), m.Mapped/uint64(sessions), o.Used/uint64(sessions))
+	t.Logf("GC pauses under commits: p99 %v, longest %v; with one session %v, %v", pauses[0], pauses[1], emptyPauses[0], emptyPauses[1])
+	start = time.Now()
+	n := s.Snapshot()
+	t.Logf("a snapshot is taken in %v", time.Since(start))
+	n.Release()
+	s.Close()
+	empty.Close()
+	debug.FreeOSMemory()
+	t.Logf("after Close: %d MiB", (rss(t, os.Getpid())-before)>>20)
+	redis := redisRSS(t, sessions)
+	t.Logf("redis: %5.0f bytes a session resident", float64(redis)/float64(sessions))
+	t.Logf("ratio %.2f (the bar is 1.3)", float64(ours)/float64(redis))
+}
+
+func filledWith(t testing.TB, sessions int) *Store {
+	s := New()
+	fillWith(t, s, sessions, func(op []byte) { s.Apply(1, op) })
+	return s
+}
+
+// fillWith makes the log that makes so many sessions of 8 attributes of 128 bytes.
+func fillWith(t testing.TB, s *Store, sessions int, apply func(op []byte)) {
+	apply(AppendConfigure(nil, testCluster(1<<40)))
+	apply(AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none")}))
+	apply(AppendJoin(nil, &wire.Join{Node: nodeA, Generation: 1, Low: 1}))
+	c := &wire.Create{Idle: 30 * time.Minute, Write: wire.Write{Dataset: shop, Node: nodeA}}
+	for i := range 8 {
+		c.Set = append(c.Set, wire.Attribute{Name: fmt.Appendf(nil, "attribute-%d", i), Value: []byte(strings.Repeat("x", 128))})
+	}
+	var op []byte
+	for i := range sessions {
+		c.Key, c.Seq, c.Low = benchKey(i), uint64(i+1), uint64(i+1)
+		op = AppendCreate(op[:0], c)
+		apply(op)
+	}
+}
+
+// pausesUnderLoad returns the 99th percentile and the longest of the garbage
+// collector's pauses in five seconds of commits that make garbage.
+func pausesUnderLoad(s *Store) [2]time.Duration {
+	runtime.GC()
+	var stats debug.GCStats
+	debug.ReadGCStats(&stats)
+	first := stats.NumGC
+	sessions := int(s.Datasets()[0].Sessions)
+	c := &wire.Commit{Idle: wire.KeepIdle, Set: attrs("attribute-3", strings.Repeat("y", 128)),
+		Write: wire.Write{Dataset: shop, Node: nodeA, Token: wire.Token{Term: 1, Counter: 1}}}
+	seq := uint64(1 << 40)
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); seq++ {
+		c.Key, c.Seq, c.Low, c.Token.Index = benchKey(int(seq)%sessions), seq, seq, s.Index()
+		s.Apply(2, AppendCommit(nil, c)) // a new buffer each time, as a server's batches are
+	}
+	debug.ReadGCStats(&stats)
+	n := min(int(stats.NumGC-first), len(stats.Pause))
+	pauses := stats.Pause[:n]
+	if n == 0 {
+		return [2]time.Duration{}
+	}
+	sorted := append([]time.Duration(nil), pauses...)
+	for i := range sorted {
+		for j := i; j > 0 && sorted[j-1] > sorted[j]; j-- {
+			sorted[j-1], sorted[j] = sorted[j], sorted[j-1]
+		}
+	}
+	return [2]time.Duration{sorted[n*99/100], sorted[n-1]}
+}
+
+// redisRSS starts a Redis of its own and returns by how much its memory grows.
+func redisRSS(t testing.TB, sessions int) int64 {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	cmd := exec.Command(path, "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	var conn net.Conn
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if conn, err = net.Dial("unix", socket); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	defer conn.Close()
+	in, out := bufio.NewReader(conn), bufio.NewWriterSize(conn, 1<<16)
+	before := rss(t, cmd.Process.Pid)
+	var command bytes.Buffer
+	fmt.Fprintf(&command, "*18\r\n$4\r\nHSET\r\n$26\r\n%s\r\n", "KEY")
+	head, tail, _ := strings.Cut(func() string {
+		for i := range 8 {
+			fmt.Fprintf(&command, "$11\r\nattribute-%d\r\n$128\r\n%s\r\n", i, strings.Repeat("x", 128))
+		}
+		return command.String()
+	}(), "KEY")
+	replies := make(chan error, 1)
+	go func() {
+		for range sessions * 2 {
+			if line, err := in.ReadString('\n'); err != nil || line[0] != ':' {
+				replies <- fmt.Errorf("redis answers %q: %v", line, err)
+				return
+			}
+		}
+		replies <- nil
+	}()
+	for i := range sessions {
+		key := benchKey(i)
+		fmt.Fprintf(out, "%s%s%s*3\r\n$6\r\nEXPIRE\r\n$26\r\n%s\r\n$5\r\n86400\r\n", head, key, tail, key)
+	}
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-replies; err != nil {
+		t.Fatal(err)
+	}
+	return rss(t, cmd.Process.Pid) - before
+}
