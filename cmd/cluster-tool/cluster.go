@@ -47,19 +47,25 @@ func serverHost(s wire.ServerConfig) string { return net.JoinHostPort(s.Host, st
 
 // clusterHosts lists where to reach each server of the cluster, in order. A
 // server that was contacted is used by the address it was contacted at, all
-// others by their configured one.
+// others by their configured one. The only server of a stripe is known by that:
+// its state came with the data root, its name may be another since configure.
 func clusterHosts(c *wire.Cluster, contacted []answer) []string {
 	var hosts []string
-	for _, stripe := range c.Stripes {
+	for i, stripe := range c.Stripes {
 		for _, s := range stripe.Servers {
-			hosts = append(hosts, hostOf(s, contacted))
+			hosts = append(hosts, hostOf(s, contacted, func(st wire.Status) bool {
+				return len(stripe.Servers) == 1 && st.Cluster != nil && st.Cluster.Stripe == i
+			}))
 		}
 	}
 	return hosts
 }
 
-func hostOf(s wire.ServerConfig, contacted []answer) string {
+func hostOf(s wire.ServerConfig, contacted []answer, alone func(wire.Status) bool) string {
 	for _, a := range contacted {
+		if a.err == nil && alone(a.status) {
+			return a.host
+		}
 		if a.err == nil && a.status.Server.Name == s.Name && a.status.Server.Port == s.Port && a.status.Server.Host == s.Host {
 			return a.host
 		}

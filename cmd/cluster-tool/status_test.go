@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
 func TestStatusOfAPairOneServerOfWhichIsDown(t *testing.T) {
@@ -72,6 +74,26 @@ func TestStatusUsesTheContactedAddress(t *testing.T) {
 	a.status.Running = running(a.status.Server)
 	join("A", "", a)
 	runTool(t, nil, "status", "-n", "A", "-s", a.addr).want(t, codeSuccess, "| ACTIVE |", serverHost(a.status.Server))
+}
+
+// A container that was made again on the same volume has another host name than
+// the one that was configured.
+func TestARenamedServerIsFoundWhereItWasContacted(t *testing.T) {
+	a := newFake(t, "tc1")
+	join("A", "", a)
+	before := a.status.Running.Servers[0]
+	a.status.Cluster.Stripes[0].Servers = []wire.ServerConfig{{Name: before.Name, Host: "old.invalid", Port: before.Port}}
+	a.status.Server.Name = "tc1-again"
+	runTool(t, nil, "status", "-n", "A", "-s", a.addr).want(t, codeSuccess, "| ACTIVE |", "old.invalid")
+}
+
+// Of two servers the contacted one is not taken for the other.
+func TestARenamedServerOfAPairIsNotGuessed(t *testing.T) {
+	a, b := pair(t)
+	join("A", "", a, b)
+	a.status.Server.Name = "tc1-again"
+	b.status.State = wire.StatePassive
+	runTool(t, nil, "status", "-n", "A", "-s", a.addr).want(t, codeSuccess, "| ACTIVE  |", "| PASSIVE |")
 }
 
 // At a member's address there is a server of another cluster.
