@@ -140,13 +140,15 @@ func (f *floors) environment() map[string]value {
 			continue
 		}
 		hint := nearest(name, keysOf(known))
-		resource := strings.HasPrefix(name, "OFFHEAP_RESOURCE") || strings.HasPrefix(name, "DATA_RESOURCE")
+		kind, rest, resource := strings.Cut(name, "_RESOURCE")
+		resource = resource && (kind == "OFFHEAP" || kind == "DATA")
+		third := resource && !strings.HasPrefix(rest, "1") && !strings.HasPrefix(rest, "2")
 		_, serves := known["OFFHEAP_RESOURCE1_NAME"]
 		switch {
-		case resource && serves:
+		case serves && (third || resource && hint == ""):
 			f.fault(name, "", "environment", "is not a known variable"+hint+
 				": the built-in configuration has two resources of each kind, a tc-config.xml any number", "-f /configs/tc-config.xml -n "+"NAME")
-		case hint != "" && hasOwnPrefix(name):
+		case hint != "" && (resource || hasOwnPrefix(name)):
 			f.fault(name, "", "environment", "is not a known variable"+hint, "")
 		}
 	}

@@ -176,6 +176,9 @@ func TestUnknownNames(t *testing.T) {
 			t.Errorf("%s: %v, want %q", given, err, says)
 		}
 	}
+	if _, err := loadServer(t, nil, "OFFHEAP_RESOURCE2_SIZ=1"); strings.Contains(err.Error(), "two resources") {
+		t.Errorf("a slip of the pen gets a lecture: %v", err)
+	}
 	// What others set is not ours to refuse.
 	for _, given := range []string{"TC_SERVER1_PORT=tcp://172.17.0.2:9410", "TEAMCITY_VERSION=9", "TC_XYZ_SOMETHING=1",
 		"JAVA_OPTS=-Dfile.encoding=UTF-8 -Xmx1g", "TERRACOTTA_PORT_9410_TCP=tcp://172.17.0.2:9410", "PATH=/bin"} {
@@ -260,7 +263,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		`offheap-resource2-unit "GiB" (environment OFFHEAP_RESOURCE2_UNIT): is none of B, kB, MB, GB, TB, PB; example: OFFHEAP_RESOURCE2_UNIT=GB`,
 		`data-resource1 "../etc" (environment DATA_RESOURCE1): starts with a dot or hyphen; example: DATA_RESOURCE1=dataroot-1`,
 		`max-connections "0" (environment TC_MAX_CONNECTIONS): is not between 1 and 1000000; example: TC_MAX_CONNECTIONS=10000`,
-		`durability "sometimes" (JAVA_OPTS -Dterracotta.durability): is none of every write, every second, memory only; example: -Dterracotta.durability=every-write`,
+		`durability "sometimes" (JAVA_OPTS -Dterracotta.durability): is none of every-write, every-second, memory-only; example: -Dterracotta.durability=every-write`,
 		`max-value-size "9MB" (JAVA_OPTS -Dterracotta.max-value-size): is not between 1kB and 8MB; example: -Dterracotta.max-value-size=1MB`,
 	} {
 		if err == nil || !slices.Contains(strings.Split(err.Error(), "\n"), line) {

@@ -83,6 +83,15 @@ func (f *floors) size(key string, min, max uint64) uint64 {
 	return n
 }
 
+// spelled are words as they are best written where a space needs quotes.
+func spelled(words []string) []string {
+	list := slices.Clone(words)
+	for i, w := range list {
+		list[i] = strings.ReplaceAll(w, " ", "-")
+	}
+	return list
+}
+
 // oneOf returns a setting that is one of words; upper and lower case, hyphens
 // and spaces don't matter.
 func (f *floors) oneOf(key string, words ...string) string {
@@ -91,7 +100,7 @@ func (f *floors) oneOf(key string, words ...string) string {
 	if i := slices.IndexFunc(words, func(w string) bool { return plain(w) == plain(text) }); i >= 0 {
 		return words[i]
 	}
-	f.bad(key, "is none of "+strings.Join(words, ", "))
+	f.bad(key, "is none of "+strings.Join(spelled(words), ", "))
 	return ""
 }
 
