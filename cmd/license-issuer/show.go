@@ -29,7 +29,7 @@ func showCommand(now func() time.Time) *cobra.Command {
 			}
 			print(cmd.OutOrStdout(), l, now())
 			if trusted == "" {
-				fmt.Fprintln(cmd.OutOrStdout(), "signature:  not verified (--trusted DIR verifies it)")
+				fmt.Fprintln(cmd.OutOrStdout(), "signature:     not verified (--trusted DIR verifies it)")
 				return nil
 			}
 			keys, err := license.ReadKeys(os.DirFS(trusted))
@@ -39,7 +39,7 @@ func showCommand(now func() time.Time) *cobra.Command {
 			if _, err := license.Verify(doc, keys); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "signature:  fits")
+			fmt.Fprintln(cmd.OutOrStdout(), "signature:     fits")
 			return nil
 		},
 	}
@@ -58,10 +58,10 @@ func readLicense(path string) ([]byte, error) {
 }
 
 func print(w io.Writer, l *license.License, now time.Time) {
-	fmt.Fprintf(w, "serial:     %s\ncustomer:   %s\nproduct:    %s %s\nusage:      %s, %s\noff-heap:   %d GB\nexpires:    %s (%s)\n",
+	fmt.Fprintf(w, "serial:        %s\ncustomer:      %s\nproduct:       %s %s\nusage:         %s, %s\noff-heap:      %d GB\nexpires:       %s (%s)\n",
 		l.SerialNumber, l.CustomerName, l.ProductCode, l.ProductVersion, l.LicenseType, l.Usage, l.OffheapLimit>>30, l.Expires(), l.State(now))
 	for _, name := range license.FlagNames() {
-		fmt.Fprintf(w, "%-12s%s\n", name+":", map[bool]string{true: "yes", false: "no"}[l.Flags[name]])
+		fmt.Fprintf(w, "%-15s%s\n", name+":", map[bool]string{true: "yes", false: "no"}[l.Flags[name]])
 	}
-	fmt.Fprintf(w, "key:        %s\nsha256:     %s\n", l.KeyID, l.SHA256)
+	fmt.Fprintf(w, "key:           %s\nsha256:        %s\n", l.KeyID, l.SHA256)
 }
