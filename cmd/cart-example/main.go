@@ -97,7 +97,7 @@ func accepted(c config.Common, stdout io.Writer) error {
 	case !c.InContainer:
 	case !c.EULA:
 		return &failure{exitEULA, "EULA_NOT_ACCEPTED", errors.New("the licence agreement is not accepted"),
-			"set the environment variable ACCEPT_EULA=Y to accept it, e.g. docker run -e ACCEPT_EULA=Y ..."}
+			"to accept it: docker run -e ACCEPT_EULA=Y ...; it stands in the kit's file EULA, in the image at /usr/share/doc/terracotta/EULA"}
 	default:
 		fmt.Fprintln(stdout, "The licence agreement was accepted (ACCEPT_EULA=Y).")
 	}

@@ -68,7 +68,7 @@ func (t *tool) gated() (config.Tool, error) {
 	c, err := t.settings()
 	if c.InContainer && !c.EULA {
 		return c, fail(codeEULA, "to accept the licence agreement, set the environment variable ACCEPT_EULA to exactly Y").
-			hint("for example: docker run -e ACCEPT_EULA=Y ...; the terms are in the file EULA of the kit")
+			hint("for example: docker run -e ACCEPT_EULA=Y ...; it stands in the kit's file EULA, in the image at /usr/share/doc/terracotta/EULA")
 	}
 	if c.InContainer && err == nil {
 		fmt.Fprintln(t.stderr, "The licence agreement was accepted (ACCEPT_EULA=Y).")
