@@ -97,7 +97,9 @@ func statusLines(st *wire.Status) []string {
 	} else {
 		add("cluster", "%s, stripe %d of %d", c.Name, c.Stripe+1, len(c.Stripes))
 	}
-	if l := st.License; l != nil {
+	if l := st.License; l != nil && l.SerialNumber == "" {
+		add("licence", "%s, it does not verify here", l.State) // a warning says why
+	} else if l != nil {
 		add("licence", "%s, serial %s, for %s, expires %s", l.State, l.SerialNumber, l.Customer, l.Expires)
 	}
 	add("durability", "%s", st.Durability)
