@@ -68,7 +68,7 @@ func makeDirectory(d wire.DataDirectory) error {
 		return &failure{exitFailure, fmt.Errorf("%s: %q is a file, and a folder is needed", what, at), "mount a folder or a volume there"}
 	case errors.Is(err, fs.ErrPermission):
 		return &failure{exitFailure, fmt.Errorf("%s: %q cannot be written by user %s", what, at, user),
-			fmt.Sprintf("run chown -R %s on that folder, use a named volume, or run the server as the folder's owner (docker run --user)", user)}
+			fmt.Sprintf("run chown -R %s on that folder, or run the server as its owner; a new named volume belongs to the image's user, 65532", user)}
 	case errors.Is(err, syscall.EROFS):
 		return &failure{exitFailure, fmt.Errorf("%s: %q is on a read-only file system", what, at), "mount a writable folder or volume there"}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
