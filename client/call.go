@@ -35,7 +35,7 @@ const (
 	queued    int32 = iota // in Client.backlog
 	sent                   // in conn.inflight
 	resting                // in Client.resting: refused, may be sent again
-	answered               // reply and err are set and belong to the caller
+	answered               // parts, null and err are set and belong to the caller
 	abandoned              // the caller has gone; in backlog or inflight until that is noticed
 )
 
@@ -52,7 +52,8 @@ type call struct {
 	unsure  bool        // sent once on a connection that broke before the answer
 	conn    *conn       // it was last sent on
 	refusal *wire.Error // why it rests
-	reply   resp.Reply
+	parts   [][]byte    // the answer
+	null    bool        // the answer is null
 	err     error
 	numbers *wire.Write   // the caller's, to be filled in; nil = not wanted
 	done    chan struct{} // cap 1; gets a value when state becomes answered or resting
@@ -73,13 +74,14 @@ func (c *Client) newCall(as kind) *call {
 // free gives back a call that nobody else knows.
 func (c *Client) free(k *call) {
 	clear(k.args)
+	clear(k.parts)
 	select {
 	case <-k.done:
 	default:
 	}
 	k.state.Store(queued)
 	k.args, k.size, k.seq, k.low, k.node, k.unsure = k.args[:0], 0, 0, 0, wire.NodeID{}, false
-	k.conn, k.refusal, k.reply, k.err, k.numbers = nil, nil, resp.Reply{}, nil, nil
+	k.conn, k.refusal, k.parts, k.null, k.err, k.numbers = nil, nil, k.parts[:0], false, nil, nil
 	c.calls.Put(k)
 }
 
@@ -112,28 +114,40 @@ func (k *call) measure(maxValue int) error {
 	return nil
 }
 
-// call sends k, waits for its answer, and frees k.
-func (c *Client) call(ctx context.Context, k *call) ([][]byte, error) {
-	reply, err := c.await(ctx, k)
-	if err != nil {
-		return nil, err
+// call sends k, waits for its answer, shows it to use, and frees k. The list that
+// use gets is nil for null and belongs to k; the bytes in it belong to the caller.
+func (c *Client) call(ctx context.Context, k *call, use func(answer [][]byte) error) error {
+	if err := c.await(ctx, k); err != nil {
+		return err
 	}
-	return flat(reply)
+	if k.numbers != nil {
+		k.numbers.Node, k.numbers.Seq, k.numbers.Low = k.node, k.seq, k.low
+	}
+	err := k.err
+	switch {
+	case err != nil || use == nil:
+	case k.null:
+		err = use(nil)
+	default:
+		err = use(k.parts)
+	}
+	c.free(k)
+	return err
 }
 
-// await sends k until it has a final answer or ctx ends.
-func (c *Client) await(ctx context.Context, k *call) (resp.Reply, error) {
+// await sends k until it is answered, or returns an error and has left k to itself.
+func (c *Client) await(ctx context.Context, k *call) error {
 	if ctx.Err() != nil { // nothing is sent that nobody waits for
-		return resp.Reply{}, &UnavailableError{Command: string(k.args[0]), Cause: context.Cause(ctx)}
+		return &UnavailableError{Command: string(k.args[0]), Cause: context.Cause(ctx)}
 	}
 	c.mu.Lock()
 	if err := k.measure(c.maxValue); err != nil {
 		c.mu.Unlock()
-		return resp.Reply{}, err
+		return err
 	}
 	if !c.room.takeLocked(k.size, k.kind == change && c.seqs.full()) {
 		if err := c.waitForRoom(ctx, k); err != nil { // gives c.mu back
-			return resp.Reply{}, err
+			return err
 		}
 		c.mu.Lock()
 	}
@@ -156,19 +170,14 @@ func (c *Client) await(ctx context.Context, k *call) (resp.Reply, error) {
 				timer.Stop()
 			}
 			if err := c.abandon(ctx, k); err != nil {
-				return resp.Reply{}, err
+				return err
 			}
 		}
 		if k.state.Load() == answered {
 			if timer != nil {
 				timer.Stop()
 			}
-			if k.numbers != nil {
-				k.numbers.Node, k.numbers.Seq, k.numbers.Low = k.node, k.seq, k.low
-			}
-			reply, err := k.reply, k.err
-			c.free(k)
-			return reply, err
+			return nil
 		}
 		if again == nil { // resting, or already sent again on a new connection
 			timer = time.NewTimer(backoff(tries))
@@ -214,6 +223,7 @@ func (c *Client) sendLocked(cn *conn, k *call) *conn {
 		k.args[argLow] = strconv.AppendUint(k.digits[1][:0], k.low, 10)
 		k.args[argNode] = c.nodeText
 	case asNode:
+		k.node = c.node
 		k.args[argNode] = c.nodeText
 	}
 	cn.out = resp.AppendCommand(cn.out, k.args...)

@@ -29,6 +29,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,7 +137,9 @@ func (c *Client) Do(ctx context.Context, idempotent bool, args ...[]byte) ([][]b
 		k.kind = repeatable
 	}
 	k.args = append(k.args, args...)
-	return c.call(ctx, k)
+	var answer [][]byte
+	err := c.call(ctx, k, func(parts [][]byte) error { answer = slices.Clone(parts); return nil })
+	return answer, err
 }
 
 // Node returns this client's node id; zero without Options.Node. It changes

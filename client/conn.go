@@ -120,43 +120,93 @@ func (c *Client) goLocked(f func()) {
 	}
 }
 
-// read hands out the answers until the connection breaks.
+// answer is a reply as callers get it.
+type answer struct {
+	kind  byte     // resp.Reply.Type
+	parts [][]byte // its leaves; the text of an error
+}
+
+// readBatch bounds the answers that are handed out under one lock.
+const readBatch = 16
+
+// read hands out the answers until the connection breaks. Those that have
+// arrived together are handed out together.
 func (c *Client) read(cn *conn) error {
+	var batch [readBatch]answer // with memory for parts that it takes turns with the calls
 	for {
-		reply, err := cn.r.ReadReply()
-		if err != nil {
+		first := &batch[0]
+		if err := cn.next(first); err != nil {
 			return err
 		}
-		if reply.Type == '>' {
+		if first.kind == '>' {
 			if c.o.Push != nil {
-				c.o.Push(appendFlat(nil, reply))
+				c.o.Push(first.parts)
 			}
+			first.parts = nil
 			continue
 		}
-		c.mu.Lock()
-		k := cn.inflight.pop()
-		if k == nil {
-			c.mu.Unlock()
-			if reply.Type == '-' { // parting words, such as those to a connection too many
-				return wire.ParseError(string(reply.Bytes))
-			}
-			return &resp.ProtocolError{Text: "an answer has come to no command"}
+		n := 1
+		for n < len(batch) && cn.arrived(&batch[n]) {
+			n++
 		}
-		cn.answers++
-		c.settleLocked(cn, k, reply)
-		over := cn.retired && cn.inflight.len() == 0
-		c.mu.Unlock()
-		if over {
-			return errRetired
+		if err := c.settle(cn, batch[:n]); err != nil {
+			return err
 		}
 	}
 }
 
+// next waits for an answer or a push message.
+func (cn *conn) next(a *answer) error {
+	list, ok, err := cn.r.ReadStrings(a.parts[:0], true)
+	if err != nil {
+		return err
+	}
+	if ok {
+		a.kind, a.parts = '*', list
+		return nil
+	}
+	reply, err := cn.r.ReadReply()
+	if a.parts == nil {
+		a.parts = [][]byte{} // an empty array is not null
+	}
+	a.kind, a.parts = reply.Type, appendFlat(a.parts[:0], reply)
+	return err
+}
+
+// arrived takes the next answer if it is a list of strings that is there already.
+func (cn *conn) arrived(a *answer) (ok bool) {
+	a.kind = '*'
+	a.parts, ok, _ = cn.r.ReadStrings(a.parts[:0], false)
+	return ok
+}
+
+// settle hands answers to the calls that are next.
+func (c *Client) settle(cn *conn, batch []answer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range batch {
+		a := &batch[i]
+		k := cn.inflight.pop()
+		if k == nil {
+			if a.kind == '-' { // parting words, such as those to a connection too many
+				return wire.ParseError(string(a.parts[0]))
+			}
+			return &resp.ProtocolError{Text: "an answer has come to no command"}
+		}
+		cn.answers++
+		c.settleLocked(cn, k, a)
+	}
+	if cn.retired && cn.inflight.len() == 0 {
+		return errRetired
+	}
+	return nil
+}
+
 // settleLocked decides what an answer means for its call.
-func (c *Client) settleLocked(cn *conn, k *call, reply resp.Reply) {
+func (c *Client) settleLocked(cn *conn, k *call, a *answer) {
 	gone := k.state.Load() == abandoned
-	if reply.Type == '-' || reply.Type == '!' {
-		e := wire.ParseError(string(reply.Bytes))
+	if a.kind == '-' || a.kind == '!' {
+		e := wire.ParseError(string(a.parts[0]))
 		c.concludeLocked(cn, e)
 		k.unsure = k.unsure || e.Word == wire.ErrUnsure
 		if !gone && c.passes(k, e) {
@@ -166,15 +216,20 @@ func (c *Client) settleLocked(cn *conn, k *call, reply resp.Reply) {
 			k.wake()
 			return
 		}
-		if !gone && k.unsure && k.kind == change && lostTrack(e.Word) {
-			k.err = &UnavailableError{Command: string(k.args[0]), Servers: []Attempt{{cn.host, e}}, Unsure: true}
+		if !gone {
+			k.err = e
+			if k.unsure && k.kind == change && lostTrack(e.Word) {
+				k.err = &UnavailableError{Command: string(k.args[0]), Servers: []Attempt{{cn.host, e}}, Unsure: true}
+			}
 		}
 	}
 	c.ackLocked(k)
 	if gone {
+		clear(a.parts)
 		return
 	}
-	k.reply = reply
+	k.null = a.kind == '_'
+	k.parts, a.parts = a.parts, k.parts
 	k.state.Store(answered)
 	k.wake()
 }

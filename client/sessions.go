@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -18,7 +19,7 @@ import (
 func (c *Client) Open(ctx context.Context, o *wire.Open) error {
 	k := c.newCall(repeatable)
 	k.args = o.AppendArgs(k.args)
-	if _, err := c.call(ctx, k); err != nil {
+	if err := c.call(ctx, k, nil); err != nil {
 		return err
 	}
 	kept := wire.Open{Concurrency: o.Concurrency}
@@ -56,10 +57,14 @@ func (c *Client) Load(ctx context.Context, l *wire.Load) (wire.Session, error) {
 	for tries := 0; ; tries++ {
 		k := c.newCall(asNode)
 		k.args = l.AppendArgs(k.args)
-		answer, err := c.call(ctx, k)
+		var s wire.Session
+		err := c.call(ctx, k, func(answer [][]byte) (err error) {
+			l.Node = k.node
+			s, err = wire.ParseSession(answer)
+			return err
+		})
 		if err == nil {
-			l.Node = c.Node()
-			return wire.ParseSession(answer)
+			return s, nil
 		}
 		if again, err := c.reopened(ctx, l.Dataset, err); !again || tries > 0 {
 			return wire.Session{}, err
@@ -93,9 +98,14 @@ func (c *Client) write(ctx context.Context, w *wire.Write, appendArgs func([][]b
 		k := c.newCall(change)
 		k.args = appendArgs(k.args)
 		k.numbers = w
-		answer, err := c.call(ctx, k)
+		var o wire.Outcome
+		err := c.call(ctx, k, func(answer [][]byte) (err error) {
+			o, err = wire.ParseOutcome(answer)
+			o.Dropped = slices.Clone(o.Dropped)
+			return err
+		})
 		if err == nil {
-			return wire.ParseOutcome(answer)
+			return o, nil
 		}
 		if again, err := c.reopened(ctx, w.Dataset, err); !again || tries > 0 {
 			return wire.Outcome{}, err
@@ -135,7 +145,7 @@ func (c *Client) Configure(ctx context.Context, r *wire.ConfigureRequest) (a wir
 func (c *Client) Stop(ctx context.Context) error {
 	k := c.newCall(once)
 	k.args = append(k.args, []byte(wire.CmdStop))
-	if _, err := c.call(ctx, k); !wire.Is(err, wire.ErrStopping) {
+	if err := c.call(ctx, k, nil); !wire.Is(err, wire.ErrStopping) {
 		return err
 	}
 	return nil

@@ -51,7 +51,7 @@ func (b *budget) memory(n, depth int) []byte {
 	if depth == 0 || n > smallBytes {
 		return make([]byte, n)
 	}
-	if len(b.small) < n {
+	if len(b.small) < n || b.small == nil { // an empty string is not null
 		b.small = make([]byte, sharedBytes)
 	}
 	s := b.small[:n:n]

@@ -33,11 +33,37 @@ func parseUint(b []byte) (uint64, error) {
 // clip shortens what a peer sent before it goes into an error text.
 func clip(b []byte) []byte { return b[:min(len(b), 64)] }
 
-func uintArg(n uint64) []byte { return strconv.AppendUint(nil, n, 10) }
+// uintArg writes a number. Those of one digit share memory that is never changed.
+func uintArg(n uint64) []byte {
+	if n < 10 {
+		return digits[n : n+1 : n+1]
+	}
+	return strconv.AppendUint(nil, n, 10)
+}
+
+var digits = []byte("0123456789")
+
+// nodeArg writes a node id. The zero one, which the client replaces when it sends
+// a command, shares memory that is never changed.
+func nodeArg(n NodeID) []byte {
+	if n.IsZero() {
+		return zeroNode
+	}
+	return []byte(n.String())
+}
+
+var zeroNode = []byte(NodeID{}.String())
 
 // msArg writes a duration as whole milliseconds, rounded up so that a short one
 // does not become "none".
-func msArg(d time.Duration) []byte { return appendMillis(nil, d) }
+func msArg(d time.Duration) []byte {
+	if d == KeepIdle {
+		return keepIdle
+	}
+	return appendMillis(nil, d)
+}
+
+var keepIdle = []byte("-1") // never changed
 
 func appendMillis(dst []byte, d time.Duration) []byte {
 	if d < 0 {

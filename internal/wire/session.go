@@ -3,9 +3,29 @@ package wire
 // This file holds the argument order of the session commands: AppendArgs and
 // Parse of each stand together.
 
+// The names of the commands of every request, as arguments. They are never changed.
+var (
+	cmdCreate, cmdCommit        = []byte(CmdCreate), []byte(CmdCommit)
+	cmdInvalidate, cmdRenew     = []byte(CmdInvalidate), []byte(CmdRenew)
+	cmdLoad                     = []byte(CmdLoad)
+	modeRead, modePeek, modeOwn = []byte{byte(LoadRead)}, []byte{byte(LoadPeek)}, []byte{byte(LoadOwn)}
+)
+
+func (m LoadMode) arg() []byte {
+	switch m {
+	case LoadRead:
+		return modeRead
+	case LoadPeek:
+		return modePeek
+	case LoadOwn:
+		return modeOwn
+	}
+	return []byte{byte(m)}
+}
+
 // head appends what every Write starts with.
-func (w *Write) head(dst [][]byte, cmd string) [][]byte {
-	return append(dst, []byte(cmd), w.Dataset, w.Key, []byte(w.Node.String()),
+func (w *Write) head(dst [][]byte, cmd []byte) [][]byte {
+	return append(dst, cmd, w.Dataset, w.Key, nodeArg(w.Node),
 		uintArg(w.Seq), uintArg(w.Low), w.Token.AppendTo(nil))
 }
 
@@ -32,7 +52,7 @@ func appendAttributes(dst [][]byte, set []Attribute) [][]byte {
 // AppendArgs appends the command and its arguments:
 // TC.CREATE dataset key node seq low token idle-ms absolute-ms user n (name value)*n
 func (c *Create) AppendArgs(dst [][]byte) [][]byte {
-	dst = append(c.head(dst, CmdCreate), msArg(c.Idle), msArg(c.Absolute), c.User)
+	dst = append(c.head(dst, cmdCreate), msArg(c.Idle), msArg(c.Absolute), c.User)
 	return appendAttributes(dst, c.Set)
 }
 
@@ -58,7 +78,7 @@ func (p *args) user() []byte {
 // AppendArgs appends the command and its arguments:
 // TC.COMMIT dataset key node seq low token idle-ms n (name value)*n m name*m
 func (c *Commit) AppendArgs(dst [][]byte) [][]byte {
-	dst = append(c.head(dst, CmdCommit), msArg(c.Idle))
+	dst = append(c.head(dst, cmdCommit), msArg(c.Idle))
 	dst = appendAttributes(dst, c.Set)
 	dst = append(dst, uintArg(uint64(len(c.Remove))))
 	return append(dst, c.Remove...)
@@ -83,7 +103,7 @@ func ParseCommit(a [][]byte) (c Commit, err error) {
 // AppendArgs appends the command and its arguments:
 // TC.INVALIDATE dataset key node seq low token reason
 func (c *Invalidate) AppendArgs(dst [][]byte) [][]byte {
-	return append(c.head(dst, CmdInvalidate), c.Reason)
+	return append(c.head(dst, cmdInvalidate), c.Reason)
 }
 
 // ParseInvalidate parses the arguments after the command's name.
@@ -103,7 +123,7 @@ func ParseInvalidate(a [][]byte) (c Invalidate, err error) {
 // AppendArgs appends the command and its arguments:
 // TC.RENEW dataset key node seq low token newkey grace-ms [USER user]
 func (c *Renew) AppendArgs(dst [][]byte) [][]byte {
-	dst = append(c.head(dst, CmdRenew), c.NewKey, msArg(c.Grace))
+	dst = append(c.head(dst, cmdRenew), c.NewKey, msArg(c.Grace))
 	if c.SetUser {
 		dst = append(dst, []byte("USER"), c.User)
 	}
@@ -130,7 +150,7 @@ func ParseRenew(a [][]byte) (c Renew, err error) {
 
 // AppendArgs appends the command and its arguments: TC.LOAD dataset key node mode
 func (l *Load) AppendArgs(dst [][]byte) [][]byte {
-	return append(dst, []byte(CmdLoad), l.Dataset, l.Key, []byte(l.Node.String()), []byte{byte(l.Mode)})
+	return append(dst, cmdLoad, l.Dataset, l.Key, nodeArg(l.Node), l.Mode.arg())
 }
 
 // ParseLoad parses the arguments after the command's name.

@@ -1,0 +1,73 @@
+package resp
+
+import (
+	"bytes"
+	"io"
+)
+
+// ReadStrings reads a reply that is an array of strings and appends them to dst.
+// They share one piece of memory, so that an answer of many parts costs one
+// allocation, and whoever keeps one of them keeps all.
+//
+// ok is false, and nothing has been consumed, where the next reply is something
+// else, or so large that its memory must grow with what arrives: ReadReply reads
+// it. With wait false, ok is false also where the reply has not arrived whole.
+func (r *Reader) ReadStrings(dst [][]byte, wait bool) (list [][]byte, ok bool, err error) {
+	for {
+		whole, other := r.strings()
+		switch {
+		case other:
+			r.again()
+			return dst, false, nil
+		case whole:
+			return r.cut(dst), true, nil
+		case !wait:
+			return dst, false, nil
+		}
+		if err := r.fill(); err != nil {
+			if err == io.EOF && r.end > r.start {
+				err = io.ErrUnexpectedEOF
+			}
+			return dst, false, err // what has arrived stays where it is
+		}
+	}
+}
+
+// strings parses an array of strings, which has the form of a command, as far
+// as it has arrived. It reports whether it is whole, or whether something else comes.
+func (r *Reader) strings() (whole, other bool) {
+	if r.want == 0 {
+		switch have := r.buf[r.start:r.end]; {
+		case len(have) == 0:
+			return false, false
+		case have[0] != '*':
+			return false, true
+		case len(have) == 1:
+			return false, false
+		case have[1] < '1' || have[1] > '9': // empty, or null
+			return false, true
+		}
+	}
+	whole, err := r.parse()
+	if err != nil { // an element that is no string, or a real fault: ReadReply will say
+		return false, true
+	}
+	return whole, !whole && r.pos+max(r.bulk, 0) > usualBuffer/2
+}
+
+// again forgets what was parsed of the next value, and consumes nothing.
+func (r *Reader) again() {
+	r.pos = 0
+	r.next()
+}
+
+// cut appends copies of the strings that were parsed, and moves on.
+func (r *Reader) cut(dst [][]byte) [][]byte {
+	first, last := r.spans[0].from, r.spans[len(r.spans)-1].to
+	own := bytes.Clone(r.buf[r.start+int(first) : r.start+int(last)])
+	for _, s := range r.spans {
+		dst = append(dst, own[s.from-first:s.to-first:s.to-first])
+	}
+	r.next()
+	return dst
+}
