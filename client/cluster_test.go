@@ -60,6 +60,20 @@ func load(key string) *wire.Load {
 	return &wire.Load{Dataset: dataset, Key: []byte(key), Mode: wire.LoadRead}
 }
 
+func TestCloseLeavesTheCluster(t *testing.T) {
+	c := testcluster.Start(t)
+	cl := node(t, c)
+	open(t, cl)
+	create(t, cl, "k")
+	if n := c.Status().Nodes; n != 1 {
+		t.Fatalf("%d nodes", n)
+	}
+	cl.Close()
+	if n := c.Status().Nodes; n != 0 {
+		t.Errorf("%d nodes after Close", n)
+	}
+}
+
 func TestLifeOfASession(t *testing.T) {
 	c := testcluster.Start(t)
 	cl := node(t, c)

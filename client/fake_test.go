@@ -92,6 +92,19 @@ func (f *fake) accept() {
 func (f *fake) serve(c *fakeConn) {
 	defer c.Close()
 	r := resp.NewReader(c, resp.Limits{})
+	// Scripts are about what happens between: handshake and goodbye are the usual
+	// ones but in tests of their own.
+	scripted := func(cmd string) bool {
+		switch cmd {
+		case "HELLO", "PING":
+			return false
+		case wire.CmdJoin:
+			return strings.HasPrefix(f.t.Name(), "TestJoin")
+		case wire.CmdLeave:
+			return strings.HasPrefix(f.t.Name(), "TestLeave")
+		}
+		return true
+	}
 	for {
 		raw, err := r.ReadCommand()
 		if err != nil {
@@ -106,7 +119,7 @@ func (f *fake) serve(c *fakeConn) {
 		script := f.script
 		f.mu.Unlock()
 		switch {
-		case script != nil && args[0] != "HELLO" && args[0] != "PING" && (args[0] != wire.CmdJoin || strings.HasPrefix(f.t.Name(), "TestJoin")):
+		case script != nil && scripted(args[0]):
 			script(c, args)
 		default:
 			f.usual(c, args)
@@ -147,7 +160,7 @@ func (f *fake) commands() (list []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range f.seen {
-		if s.args[0] != "HELLO" && s.args[0] != wire.CmdJoin {
+		if s.args[0] != "HELLO" && s.args[0] != wire.CmdJoin && s.args[0] != wire.CmdLeave {
 			list = append(list, fmt.Sprintf("%d: %s", s.conn, strings.Join(s.args, " ")))
 		}
 	}

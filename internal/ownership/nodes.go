@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/store"
@@ -33,7 +34,8 @@ type Member struct {
 	o      *Ownership
 	node   *node
 	conn   Conn
-	before uint64 // the node's generation before this one
+	before uint64      // the node's generation before this one
+	gone   atomic.Bool // the stripe has agreed that the node has left
 }
 
 var (
@@ -122,16 +124,37 @@ func (m *Member) failed(err error) {
 	}
 }
 
-// Left tells that the connection is gone. The node has the reconnect window to come back.
+// Leave proposes that m's node leaves in order, behind all that it has sent. What
+// it sends after that is refused (ErrNodeGone). done is as for the changes.
+func (o *Ownership) Leave(m *Member, l *wire.Leave, done func(wire.Outcome, error)) {
+	err := m.during(l.Node, func() {
+		o.stripe.Propose(store.AppendLeave(nil, l.Node), func(out wire.Outcome, err error) {
+			m.gone.Store(err == nil && out.Err == nil)
+			done(out, err)
+		})
+	})
+	if err != nil {
+		done(wire.Outcome{}, err)
+	}
+}
+
+// Left tells that the connection is gone. A node that has not left in order has
+// the reconnect window to come back.
 func (m *Member) Left() {
 	if m == nil || m.node == nil {
 		return
 	}
-	n := m.node
+	o, n := m.o, m.node
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.current == m {
-		n.current, n.absent = nil, time.Now()
+	if n.current != m {
+		return
+	}
+	n.current, n.absent = nil, time.Now()
+	if m.gone.Load() {
+		delete(o.nodes, n.id)
 	}
 }
 

@@ -45,6 +45,8 @@ func init() {
 		{name: wire.CmdStop, summary: "Stop this server in order", group: "administration", arity: 1, flags: []string{"admin"}, run: (*conn).stop},
 		{name: wire.CmdJoin, args: "version node generation low label", summary: "Open a connection generation of an application node", group: "sessions",
 			arity: 6, cluster: true, flags: []string{"write"}, run: (*conn).join},
+		{name: wire.CmdLeave, args: "node", summary: "End an application node in order", group: "sessions",
+			arity: 2, cluster: true, flags: []string{"write"}, run: (*conn).leave},
 		{name: wire.CmdOpen, args: "dataset offheap disk concurrency tags none|session", summary: "Open a dataset, make it where missing", group: "sessions",
 			arity: 7, cluster: true, flags: []string{"write"}, run: (*conn).open},
 		{name: wire.CmdLoad, args: "dataset key [node R|P|O]", summary: "Read a session; without node and mode labelled, for people", group: "sessions",

@@ -47,6 +47,18 @@ func (c *conn) join(args [][]byte) {
 	c.inline = appendList(c.inline, joined.AppendTo(nil))
 }
 
+func (c *conn) leave(args [][]byte) {
+	l, err := wire.ParseLeave(args)
+	if err == nil {
+		err = c.mayWrite()
+	}
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.srv.own.Leave(c.member, &l, c.wait().finish)
+}
+
 // busyInstead makes a context's end an answer that says to try again.
 func busyInstead(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

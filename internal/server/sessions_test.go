@@ -65,6 +65,27 @@ func TestCommandsBeforeJoin(t *testing.T) {
 	}
 }
 
+// A node that ends in order is not counted any more; others are.
+func TestLeaveShowsInTheStatus(t *testing.T) {
+	c, n := carts(t)
+	other := join(t, c.Addr(), 2)
+	other.refused(wire.ErrBadRequest, wire.CmdLeave, n.id.String())
+	dial(t, c.Addr()).refused(wire.ErrNotJoined, wire.CmdLeave, n.id.String())
+	if got := c.Status().Nodes; got != 2 {
+		t.Fatalf("%d nodes", got)
+	}
+	n.create("k", "")
+	n.outcome(n.do(wire.CmdLeave, n.id.String()))
+	if got := c.Status().Nodes; got != 1 {
+		t.Errorf("%d nodes after one has left", got)
+	}
+	w := wire.Invalidate{Write: n.write("k", wire.Token{}), Reason: []byte("logout")}
+	refusal(t, wire.ErrNodeGone, n.doArgs(w.AppendArgs(nil)))
+	if s := other.load("k"); string(s.Key) != "k" {
+		t.Errorf("its session: %+v", s)
+	}
+}
+
 // A newer connection of a node closes the older one.
 func TestNewGenerationClosesTheOldOne(t *testing.T) {
 	c, n := carts(t)

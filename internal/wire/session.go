@@ -228,3 +228,15 @@ func ParseJoin(a [][]byte) (j Join, err error) {
 	}
 	return j, p.end()
 }
+
+// AppendArgs appends the command and its arguments: TC.LEAVE node
+func (l *Leave) AppendArgs(dst [][]byte) [][]byte {
+	return append(dst, []byte(CmdLeave), []byte(l.Node.String()))
+}
+
+// ParseLeave parses the arguments after the command's name.
+func ParseLeave(a [][]byte) (l Leave, err error) {
+	p := args{cmd: CmdLeave, a: a}
+	l.Node = p.node()
+	return l, p.end()
+}

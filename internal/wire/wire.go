@@ -28,6 +28,7 @@ const Version = 1
 // The commands.
 const (
 	CmdJoin       = "TC.JOIN"       // open a connection generation of a node
+	CmdLeave      = "TC.LEAVE"      // end a node in order
 	CmdOpen       = "TC.OPEN"       // open a dataset, make it where missing
 	CmdCreate     = "TC.CREATE"     // create a session
 	CmdLoad       = "TC.LOAD"       // read a session, with a ticket for its commit
@@ -229,6 +230,12 @@ type Join struct {
 	Generation uint64
 	Low        uint64 // lowest unacknowledged sequence number
 	Label      []byte // shown to operators, e.g. the host name
+}
+
+// Leave is the last command of a node: the cluster forgets it, its outcomes too,
+// so everything that it has sent must be answered.
+type Leave struct {
+	Node NodeID
 }
 
 // Joined is the answer to a Join.

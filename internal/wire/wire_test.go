@@ -48,6 +48,8 @@ func TestCommandsThereAndBack(t *testing.T) {
 	check(CmdRenew, renew.AppendArgs(nil), renew, func(a [][]byte) (any, error) { return ParseRenew(a) })
 	check(CmdLoad, load.AppendArgs(nil), load, func(a [][]byte) (any, error) { return ParseLoad(a) })
 	check(CmdOpen, open.AppendArgs(nil), open, func(a [][]byte) (any, error) { return ParseOpen(a) })
+	leave := Leave{node}
+	check(CmdLeave, leave.AppendArgs(nil), leave, func(a [][]byte) (any, error) { return ParseLeave(a) })
 	check(CmdJoin, join.AppendArgs(nil), join, func(a [][]byte) (any, error) { return ParseJoin(a) })
 }
 
@@ -142,6 +144,7 @@ func FuzzCommands(f *testing.F) {
 		_, _ = ParseLoad(a)
 		_, _ = ParseOpen(a)
 		_, _ = ParseJoin(a)
+		_, _ = ParseLeave(a)
 		_, _ = ParseInvalidate(a)
 		_, _ = ParseSession(a)
 		_, _ = ParseOutcome(a)
