@@ -273,7 +273,7 @@ func TestWithoutAnEngineTheErrorSaysWhatToDo(t *testing.T) {
 	if code := run(context.Background(), []string{"images"}, &out, &errOut); code != 1 {
 		t.Errorf("exit status %d", code)
 	}
-	for _, want := range []string{"no Docker engine answers", "apt install docker.io", "DOCKER_HOST", "later version"} {
+	for _, want := range []string{"no Docker engine answers", "apt install docker.io", "DOCKER_HOST", "make up-local"} {
 		if !strings.Contains(errOut.String(), want) {
 			t.Errorf("no %q in %s", want, errOut.String())
 		}

@@ -39,7 +39,7 @@ func connect(ctx context.Context) (*client.Client, error) {
 		engine.Close()
 		return nil, fmt.Errorf("no Docker engine answers (%w)\n"+
 			"Start Docker or install it (Debian and Ubuntu: apt install docker.io; else https://docs.docker.com/engine/install/),\n"+
-			"or point DOCKER_HOST to an engine. The same demo as plain processes, without Docker, comes in a later version", err)
+			"or point DOCKER_HOST to an engine. The same demo as plain processes, without Docker: make up-local", err)
 	}
 	return engine, nil
 }

@@ -31,6 +31,17 @@ var binaries = map[string]string{ // package below cmd/ -> folder in the kit
 	"terracotta-server": "server/bin",
 	"cluster-tool":      "cluster-tool/bin",
 	"cart-example":      "sessions/code-samples/cart/bin",
+	"demo":              "sessions/code-samples/cart/bin",
+}
+
+// scripts are the names that users of the original type, for whoever runs the
+// kit without Docker (docs/operations.md).
+var scripts = map[string]string{ // path in the kit -> program beside it, and its command
+	"server/bin/start-tc-server.sh":                         "terracotta-server",
+	"cluster-tool/bin/cluster-tool.sh":                      "cluster-tool",
+	"sessions/code-samples/cart/bin/start-sample-server.sh": "demo server",
+	"sessions/code-samples/cart/bin/start-sample.sh":        "demo carts",
+	"sessions/code-samples/cart/bin/stop-sample-server.sh":  "demo stop",
 }
 
 // images are the images' names, which are also their folders in docker/images.
@@ -51,7 +62,7 @@ const (
 
 // kitDir returns the kit's folder. Its name is the one users know from the
 // original's distribution.
-func kitDir(version string) string { return filepath.Join("dist", "terracotta-db-"+version) }
+func kitDir(o options) string { return filepath.Join(o.dist, "terracotta-db-"+o.version) }
 
 // makeKit makes the kit and returns its folder. What is up to date is left
 // alone, what doesn't belong there is removed.
@@ -68,7 +79,7 @@ func makeKit(ctx context.Context, o options) (string, error) {
 		}
 	}
 	t := tree{}
-	for _, add := range []func(tree, options) error{addTexts, addImages, addSkeleton, addTrusted} {
+	for _, add := range []func(tree, options) error{addTexts, addScripts, addImages, addSkeleton, addTrusted} {
 		if err := add(t, o); err != nil {
 			return "", err
 		}
@@ -86,7 +97,7 @@ func makeKit(ctx context.Context, o options) (string, error) {
 	if err := t.refusePrivateKeys(devDir); err != nil {
 		return "", err
 	}
-	dir := kitDir(o.version)
+	dir := kitDir(o)
 	changed, err := t.writeTo(dir)
 	if err != nil {
 		return "", err
@@ -100,7 +111,7 @@ func makeKit(ctx context.Context, o options) (string, error) {
 
 // compile builds all commands in one go and returns the folder they are in.
 func compile(ctx context.Context, o options) (string, error) {
-	dir := filepath.Join("dist", "bin", "linux-"+o.arch)
+	dir := filepath.Join(o.dist, "bin", "linux-"+o.arch)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -153,6 +164,18 @@ func addTexts(t tree, _ options) error {
 		if err := t.addFrom(name, filepath.ToSlash(name), 0o644); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func addScripts(t tree, _ options) error {
+	for path, line := range scripts {
+		program, command, _ := strings.Cut(line, " ")
+		text := "#!/bin/sh\nexec \"$(dirname -- \"$0\")/" + program + "\""
+		if command != "" {
+			text += " " + command
+		}
+		t[path] = entry{mode: 0o755, data: []byte(text + " \"$@\"\n")}
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ func main() {
 type options struct {
 	version string
 	arch    string // GOARCH of the binaries, "" = the engine's, or this machine's without one
+	dist    string // folder of what is made
 	release bool   // refuse development keys
 	out     io.Writer
 	errOut  io.Writer
@@ -60,7 +61,7 @@ var commands = []struct {
 // run executes one command line and returns its exit status: 0, 1 for an
 // error, 2 for a wrong command line, exitInterrupted after Ctrl-C.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o := options{release: os.Getenv("RELEASE") == "1", out: stdout, errOut: stderr}
+	o := options{dist: "dist", release: os.Getenv("RELEASE") == "1", out: stdout, errOut: stderr}
 	flags := flag.NewFlagSet("build", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.version, "version", sourceVersion, "version of the kit and tag of the images")
