@@ -32,11 +32,6 @@ up-local: ## the same demo as plain processes, without Docker, until Ctrl-C (ses
 	@bin/license-issuer dev --dir .dev
 	@bin/demo up --data .dev/local --license .dev/license.xml --trusted-keys .dev/trusted
 
-up-local: ## the same demo as plain processes, without Docker, until Ctrl-C (sessions stay in .dev/local)
-	@CGO_ENABLED=0 $(GO) build -o bin/ ./cmd/terracotta-server ./cmd/cluster-tool ./cmd/cart-example ./cmd/license-issuer ./cmd/demo
-	@bin/license-issuer dev --dir .dev
-	@bin/demo up --data .dev/local --license .dev/license.xml --trusted-keys .dev/trusted
-
 images: ## build the kit and the three images
 	@$(GO) run ./docker/build images
 
