@@ -67,15 +67,15 @@ func (b block) setFree(next uint16) {
 
 // Of a session:
 
-func (b block) created() Time         { return Time(le.Uint64(b[24:])) }
-func (b block) lastAccess() Time      { return Time(le.Uint64(b[32:])) }
-func (b block) setLastAccess(t Time)  { le.PutUint64(b[32:], uint64(t)) }
-func (b block) idle() time.Duration   { return time.Duration(le.Uint64(b[40:])) * time.Millisecond }
-func (b block) deadline() Time        { return Time(le.Uint64(b[48:])) }
-func (b block) userLen() int          { return int(le.Uint16(b[56:])) }
-func (b block) attributes() int       { return int(le.Uint32(b[60:])) }
-func (b block) grants() int           { return int(le.Uint32(b[64:])) }
-func (b block) stubs() int            { return int(b[5]) }
+func (b block) created() Time        { return Time(le.Uint64(b[24:])) }
+func (b block) lastAccess() Time     { return Time(le.Uint64(b[32:])) }
+func (b block) setLastAccess(t Time) { le.PutUint64(b[32:], uint64(t)) }
+func (b block) idle() time.Duration  { return time.Duration(le.Uint64(b[40:])) * time.Millisecond }
+func (b block) deadline() Time       { return Time(le.Uint64(b[48:])) }
+func (b block) userLen() int         { return int(le.Uint16(b[56:])) }
+func (b block) attributes() int      { return int(le.Uint32(b[60:])) }
+func (b block) grants() int          { return int(le.Uint32(b[64:])) }
+func (b block) stubs() int           { return int(b[5]) }
 
 // table returns where the grants begin.
 func (b block) table() int { return recordHead + b.keyLen() + b.userLen() }
