@@ -30,7 +30,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	for _, args := range [][]string{
-		{filepath.Join(runtime.GOROOT(), "bin", "go"), "build", "-o", dir + string(filepath.Separator), ".",
+		{"go", "build", "-o", dir + string(filepath.Separator), ".",
 			"../terracotta-server", "../cluster-tool", "../cart-example", "../license-issuer"},
 		{filepath.Join(dir, "license-issuer"), "dev", "--dir", filepath.Join(dir, "dev")},
 	} {
