@@ -231,7 +231,7 @@ func ParseJoin(a [][]byte) (j Join, err error) {
 
 // AppendArgs appends the command and its arguments: TC.LEAVE node
 func (l *Leave) AppendArgs(dst [][]byte) [][]byte {
-	return append(dst, []byte(CmdLeave), []byte(l.Node.String()))
+	return append(dst, []byte(CmdLeave), nodeArg(l.Node))
 }
 
 // ParseLeave parses the arguments after the command's name.
