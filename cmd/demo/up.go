@@ -201,7 +201,7 @@ func awaitReady(ctx context.Context, url string, p *process) error {
 	deadline := time.After(readyWithin)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	last := errors.New("no answer yet")
+	var last error
 	for {
 		response, err := client.Get(url)
 		if err == nil {
