@@ -12,11 +12,13 @@ import (
 // the length of its content (4 bytes), the content, and a CRC-32C (4 bytes) over
 // everything from the magic to here but the checksums before, so that a block
 // that is missing or in the wrong place is found too. An empty block is the end
-// mark. Numbers outside of blocks are little endian.
+// mark. Numbers outside of blocks are little endian. A block whose length has the
+// top bit set begins a new part, so that parts can be read beside each other.
 const (
 	magic           = "TCSTORE\n"
-	snapshotVersion = 1
+	snapshotVersion = 2
 	blockSize       = 64 << 10
+	beginsPart      = 1 << 31
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -27,6 +29,7 @@ type blockWriter struct {
 	n   int64  // bytes written
 	sum uint32 // running checksum
 	buf []byte // 4 bytes for the length, then content
+	top uint32 // beginsPart for the first block of a part
 	err error
 }
 
@@ -48,10 +51,20 @@ func (b *blockWriter) write(p []byte) {
 }
 
 func (b *blockWriter) flush() {
-	binary.LittleEndian.PutUint32(b.buf, uint32(len(b.buf)-4))
+	binary.LittleEndian.PutUint32(b.buf, uint32(len(b.buf)-4)|b.top)
+	b.top = 0
 	b.sum = crc32.Update(b.sum, castagnoli, b.buf)
 	b.write(binary.LittleEndian.AppendUint32(b.buf, b.sum))
 	b.buf = b.buf[:4]
+}
+
+// part begins a new part with section.
+func (b *blockWriter) part(section byte) {
+	if len(b.buf) > 4 {
+		b.flush()
+	}
+	b.top = beginsPart
+	b.byte(section)
 }
 
 // close writes what is left and the end mark.
@@ -96,16 +109,21 @@ func (b *blockWriter) bytes(p []byte) {
 // errDamaged is wrapped by every complaint about a snapshot's bytes.
 var errDamaged = errors.New("snapshot is damaged")
 
-// blockReader reads what blockWriter wrote. The first error sticks, and makes
+// blockReader reads what blockWriter wrote: from a stream, or the blocks of one
+// part that the reader of the stream feeds it. The first error sticks, and makes
 // everything read after it zero. It allocates in step with what it has read,
 // not with what lengths announce.
 type blockReader struct {
-	r    io.Reader
-	sum  uint32
-	buf  []byte // the whole block
-	left []byte // of its content
-	done bool   // the end mark was read
-	err  error
+	r       io.Reader
+	sum     uint32
+	buf     []byte // the whole block
+	left    []byte // of its content
+	outside bool   // left begins a part that was not entered
+	done    bool   // the end mark was read
+	err     error
+
+	feed <-chan []byte // instead of r
+	used [][]byte      // blocks of feed that what was read may point into
 }
 
 func newBlockReader(r io.Reader) *blockReader {
@@ -144,11 +162,16 @@ func (b *blockReader) fill(p []byte) bool {
 
 // next reads a block; false after the end mark and on error.
 func (b *blockReader) next() bool {
+	if b.feed != nil {
+		return b.nextFed()
+	}
 	var head [4]byte
 	if b.done || !b.fill(head[:]) {
 		return false
 	}
 	n := binary.LittleEndian.Uint32(head[:])
+	begins := n&beginsPart != 0
+	n &^= beginsPart
 	if n > blockSize {
 		b.fail("a block announces %d bytes", n)
 		return false
@@ -163,24 +186,52 @@ func (b *blockReader) next() bool {
 	}
 	b.left = b.buf[:n]
 	b.done = n == 0
+	b.outside = begins && !b.done
 	return !b.done
 }
 
-// more makes sure that there is content, or fails.
+func (b *blockReader) nextFed() bool {
+	content, ok := <-b.feed
+	if !ok || b.err != nil {
+		return false
+	}
+	b.used = append(b.used, content)
+	b.left = content
+	return true
+}
+
+// more makes sure that there is content in this part, or fails.
 func (b *blockReader) more() bool {
 	if b.err != nil {
 		return false
 	}
-	if len(b.left) == 0 && !b.next() {
+	if len(b.left) == 0 && !b.next() || b.outside {
 		b.fail("it ends too early")
 		return false
 	}
 	return true
 }
 
+// ended reports whether the part has no more content.
+func (b *blockReader) ended() bool {
+	return b.err != nil || b.outside || len(b.left) == 0 && (!b.next() || b.outside)
+}
+
+// enter begins the next part and returns its section.
+func (b *blockReader) enter() byte {
+	if !b.ended() {
+		b.fail("bytes follow the end of a section")
+	}
+	if !b.outside {
+		b.fail("it ends too early")
+	}
+	b.outside = false
+	return b.byte()
+}
+
 // end makes sure that nothing but the end mark follows.
 func (b *blockReader) end() {
-	if b.err == nil && (len(b.left) > 0 || b.next()) {
+	if !b.ended() || b.outside {
 		b.fail("bytes follow its end")
 	}
 	if b.err != nil {
@@ -212,7 +263,7 @@ func (b *blockReader) bool() bool {
 }
 
 func (b *blockReader) uint() uint64 {
-	if len(b.left) >= binary.MaxVarintLen64 { // else it may go on in the next block
+	if len(b.left) >= binary.MaxVarintLen64 && !b.outside { // else it may go on in the next block
 		if n, size := binary.Uvarint(b.left); size > 0 {
 			b.left = b.left[size:]
 			return n
@@ -247,6 +298,19 @@ func (b *blockReader) raw(p []byte) {
 		n := copy(p, b.left)
 		p, b.left = p[n:], b.left[n:]
 	}
+}
+
+// text is as bytes, but what it returns may be memory of the block: valid until
+// the block is used again.
+func (b *blockReader) text(what string, most uint64) []byte {
+	if len(b.left) >= 2 && !b.outside {
+		if n, size := binary.Uvarint(b.left); size > 0 && n <= most && n > 0 && n <= uint64(len(b.left)-size) {
+			p := b.left[size : size+int(n) : size+int(n)]
+			b.left = b.left[size+int(n):]
+			return p
+		}
+	}
+	return b.bytes(what, most)
 }
 
 // bytes reads a byte string of at most most bytes into memory of its own; an

@@ -17,49 +17,55 @@ const anyLength = 1 << 40
 func (s *Store) Restore(r io.Reader) error {
 	s.replace(newState()) // first, so that old and new are never in memory together
 	st := newState()
-	b := newBlockReader(r)
-	b.state(st)
-	if b.err != nil {
+	if err := st.restore(newBlockReader(r)); err != nil {
 		st.free()
-		return b.err
+		return err
 	}
 	s.replace(st)
 	return nil
 }
 
-func (b *blockReader) state(st *state) {
+func (st *state) restore(b *blockReader) error {
 	b.expect(sectionTimes)
 	st.index.Store(b.uint())
 	st.now.Store(int64(b.time()))
-	section := b.byte()
-	if section == sectionCluster {
+	if !b.ended() {
+		b.expect(sectionCluster)
 		b.cluster(st)
-		section = b.byte()
-		var last wire.NodeID
-		for ; section == sectionNode && b.err == nil; section = b.byte() {
-			n := b.node(st)
-			if bytes.Compare(n.ID[:], last[:]) <= 0 {
-				b.fail("nodes are not in order")
-			}
-			st.nodes[n.ID], last = n, n.ID
+	}
+	var last wire.NodeID
+	for !b.ended() {
+		b.expect(sectionNode)
+		n := b.node(st)
+		if bytes.Compare(n.ID[:], last[:]) <= 0 {
+			b.fail("nodes are not in order")
 		}
-		name := ""
-		for ; section == sectionDataset && b.err == nil; section = b.byte() {
-			d := b.dataset(st)
-			if b.err == nil && d.name <= name {
-				b.fail("datasets are not in order")
+		st.nodes[n.ID], last = n, n.ID
+	}
+	l := startLoading(st)
+	section := b.enter()
+	for name := ""; section == sectionDataset && b.err == nil; section = b.enter() {
+		d := b.dataset(st)
+		if b.err == nil && d.name <= name {
+			b.fail("datasets are not in order")
+		}
+		if b.err != nil {
+			break
+		}
+		st.install(d)
+		name = d.name
+		for i := range d.segments {
+			if section := b.enter(); section != sectionSegment {
+				b.fail("section %q stands where %q should", section, sectionSegment)
 			}
-			if b.err != nil {
-				return
-			}
-			st.install(d)
-			name = d.name
+			l.load(b, d, i)
 		}
 	}
 	if b.err == nil && section != sectionEnd {
 		b.fail("section %q stands where it may not", section)
 	}
 	b.end()
+	return l.finish(b)
 }
 
 func (b *blockReader) expect(section byte) {
@@ -137,21 +143,7 @@ func (b *blockReader) dataset(st *state) *dataset {
 	if b.err != nil {
 		return nil
 	}
-	d := newDataset(&st.epochs, name, r, disk, lockMode, tags, int(segments))
-	b.account(d, d.ownCost())
-	for i := range d.segments {
-		if b.segment(st, d, i); b.err != nil {
-			break
-		}
-	}
-	if b.err == nil {
-		b.bindAliases(st, d)
-	}
-	if b.err != nil {
-		d.free()
-		return nil
-	}
-	return d
+	return newDataset(&st.epochs, name, r, disk, lockMode, tags, int(segments))
 }
 
 func (b *blockReader) account(d *dataset, cost uint64) {
@@ -163,42 +155,10 @@ func (b *blockReader) account(d *dataset, cost uint64) {
 	}
 }
 
-func (b *blockReader) segment(st *state, d *dataset, at int) {
-	b.expect(sectionSegment)
-	g := &d.segments[at]
-	var last []byte
-	for n := b.uint(); n > 0 && b.err == nil; n-- {
-		r := b.record(st)
-		h := hash(r.Key)
-		if d.segmentOf(h) != g || bytes.Compare(r.Key, last) <= 0 {
-			b.fail("a session stands where it may not")
-		}
-		if b.account(d, r.cost); b.err != nil {
-			return
-		}
-		g.put(h, st.scratch.writer.record(r))
-		d.enlist(r.User, r.Key)
-		d.sessions.Add(1)
-		last = r.Key
-	}
-	last = nil
-	for n := b.uint(); n > 0 && b.err == nil; n-- {
-		t := b.trace()
-		h := hash(t.key)
-		if taken, _ := g.look(h, t.key); d.segmentOf(h) != g || bytes.Compare(t.key, last) <= 0 || taken != nil {
-			b.fail("an ended session stands where it may not")
-		}
-		if b.account(d, t.cost()); b.err != nil {
-			return
-		}
-		g.put(h, st.scratch.writer.trace(t))
-		last = t.key
-	}
-}
-
-func (b *blockReader) record(st *state) *record {
-	r := new(record)
-	r.Key = b.bytes("key", wire.MaxKey)
+// record reads a session into r. It is valid until the blocks it was read from are used again.
+func (b *blockReader) record(st *state, r *record) {
+	*r = record{Record: Record{attrs: r.attrs[:0]}, stamps: r.stamps[:0], stubs: r.stubs[:0], aliases: r.aliases[:0]}
+	r.Key = b.text("key", wire.MaxKey)
 	r.Version = b.uint()
 	r.Created = b.time()
 	r.LastAccess = b.time()
@@ -208,25 +168,24 @@ func (b *blockReader) record(st *state) *record {
 		r.Idle = time.Duration(idle) * time.Millisecond
 	}
 	r.Deadline = b.time()
-	r.User = b.bytes("user", wire.MaxUser)
+	r.User = b.text("user", wire.MaxUser)
 	if r.Version > st.index.Load() || r.Created > r.LastAccess || r.LastAccess > Time(st.now.Load()) {
 		b.fail("a session has numbers that cannot be")
 	}
 	for n := b.uint(); n > 0 && b.err == nil; n-- {
-		name := b.bytes("attribute name", wire.MaxAttributeName)
+		name := b.text("attribute name", wire.MaxAttributeName)
 		r.stamps = append(r.stamps, b.stamp(r.Version))
-		r.attrs = append(r.attrs, wire.Attribute{Name: name, Value: b.bytes("attribute", anyLength)})
+		r.attrs = append(r.attrs, wire.Attribute{Name: name, Value: b.text("attribute", anyLength)})
 		if i := len(r.attrs) - 1; i > 0 && bytes.Compare(r.attrs[i-1].Name, name) >= 0 {
 			b.fail("attributes are not in order")
 		}
 	}
-	r.attrs, r.stamps = slices.Clip(r.attrs), slices.Clip(r.stamps)
 	n := b.uint()
 	if n > maxStubs {
 		b.fail("a session has too many stubs")
 	}
 	for ; n > 0 && b.err == nil; n-- {
-		s := stub{b.bytes("attribute name", wire.MaxAttributeName), b.stamp(r.Version)}
+		s := stub{b.text("attribute name", wire.MaxAttributeName), b.stamp(r.Version)}
 		_, twice := slices.BinarySearchFunc(r.attrs, s.name, compareAttribute)
 		if i := len(r.stubs); twice || i > 0 && bytes.Compare(r.stubs[i-1].name, s.name) >= 0 {
 			b.fail("stubs are not in order")
@@ -238,7 +197,6 @@ func (b *blockReader) record(st *state) *record {
 		b.fail("a floor has numbers that cannot be")
 	}
 	r.weigh()
-	return r
 }
 
 func (b *blockReader) stamp(newest uint64) stamp {
@@ -256,34 +214,4 @@ func (b *blockReader) trace() *trace {
 		b.fail("an ended session has no fitting reason")
 	}
 	return t
-}
-
-// bindAliases tells each session which keys lead to it.
-func (b *blockReader) bindAliases(st *state, d *dataset) {
-	var all []*trace
-	for i := range d.segments {
-		g := &d.segments[i]
-		for _, q := range g.ends.s {
-			if t := g.block(q.r).trace(); t.target != nil {
-				all = append(all, &t)
-			}
-		}
-	}
-	slices.SortFunc(all, compareTrace)
-	for _, t := range all {
-		h := hash(t.target)
-		s, _ := d.segmentOf(h).look(h, t.target)
-		if s == nil || s.kind() != kindRecord {
-			b.fail("an old key leads nowhere")
-			return
-		}
-		r := &st.scratch.record
-		s.read(r)
-		if len(r.aliases) >= maxAliases {
-			b.fail("too many old keys lead to a session")
-			return
-		}
-		r.aliases = append(r.aliases, t.key)
-		d.segmentOf(h).put(h, st.scratch.writer.record(r))
-	}
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // The sections of a snapshot, in this order; each starts with its letter. Where
-// a length varies, its number stands first.
+// a length varies, its number stands first. The first three are one part, each
+// other section is a part of its own.
 const (
 	sectionTimes   = 'T' // index, log time
 	sectionCluster = 'C' // where configured: document, licence
@@ -110,7 +111,7 @@ func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	var r record
 	for i := range n.datasets {
 		d := &n.datasets[i]
-		b.byte(sectionDataset)
+		b.part(sectionDataset)
 		b.bytes([]byte(d.name))
 		b.bytes([]byte(d.resource.name))
 		b.bytes([]byte(d.disk))
@@ -124,7 +125,7 @@ func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
 			}
 		}
 	}
-	b.byte(sectionEnd)
+	b.part(sectionEnd)
 	b.close()
 	return b.n, b.err
 }
@@ -158,7 +159,7 @@ func (b *blockWriter) node(n *node) {
 
 func (b *blockWriter) segment(g *frozenSegment, r *record) {
 	records, traces := g.blocks()
-	b.byte(sectionSegment)
+	b.part(sectionSegment)
 	b.uint(uint64(len(records)))
 	for _, s := range records {
 		s.read(r)

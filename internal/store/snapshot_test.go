@@ -59,7 +59,7 @@ func TestFormatsAreWhatTheyWere(t *testing.T) {
 
 const (
 	goldenLog      = "7e34a07255e279fb310dd76f1e315ba950e785af8a3bb322730b015c793f5b32"
-	goldenSnapshot = "eaee58aef694dbc6c18255168498d2b9d73769c301d14e314d9c30b00b98795d"
+	goldenSnapshot = "705ac15ada98d945c73ad52ad01977f39c66e782ee485fa6118d651eb2dbb83a"
 )
 
 func TestVarietySurvivesARestore(t *testing.T) {
@@ -133,9 +133,9 @@ func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)
 
 func TestLaterSnapshotVersionIsNamed(t *testing.T) {
 	bad := variety(t).snapshot()
-	bad[len(magic)] = 2
+	bad[len(magic)] = 3
 	err := newStore(t).Restore(bytes.NewReader(bad))
-	if err == nil || !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), "reads 1") {
+	if err == nil || !strings.Contains(err.Error(), "version 3") || !strings.Contains(err.Error(), "reads 2") {
 		t.Fatal(err)
 	}
 }
@@ -199,7 +199,7 @@ func (failNow) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
 
 func hostileDataset(b *blockWriter, segments uint64) {
 	hostile(b)
-	b.byte(sectionDataset)
+	b.part(sectionDataset)
 	for _, s := range []string{"shop", "offheap-1", "PLATFORM", "none", ""} {
 		b.bytes([]byte(s))
 	}
@@ -218,36 +218,62 @@ func TestImpossibleSnapshotsAreRefused(t *testing.T) {
 	session := func(change func(*record)) func(*blockWriter) {
 		return func(b *blockWriter) {
 			hostileDataset(b, 1)
-			b.byte(sectionSegment)
+			b.part(sectionSegment)
 			b.uint(1)
 			hostileRecord(b, change)
 			b.uint(0)
-			b.byte(sectionEnd)
+			b.part(sectionEnd)
 		}
 	}
 	traces := func(list ...trace) func(*blockWriter) {
 		return func(b *blockWriter) {
 			hostileDataset(b, 1)
-			b.byte(sectionSegment)
+			b.part(sectionSegment)
 			b.uint(0)
 			b.uint(uint64(len(list)))
 			for i := range list {
 				b.trace(&list[i])
 			}
-			b.byte(sectionEnd)
+			b.part(sectionEnd)
 		}
 	}
 	if err := newStore(t).Restore(bytes.NewReader(content(session(func(*record) {})))); err != nil {
 		t.Fatalf("the possible one: %v", err)
 	}
 	for what, write := range map[string]func(*blockWriter){
-		"nothing":           func(b *blockWriter) {},
-		"unknown section":   func(b *blockWriter) { hostile(b); b.byte('?') },
-		"bytes behind end":  func(b *blockWriter) { hostile(b); b.byte(sectionEnd); b.byte(0) },
-		"sessions nowhere":  func(b *blockWriter) { b.byte(sectionTimes); b.uint(0); b.uint(0); b.byte(sectionDataset) },
-		"negative time":     func(b *blockWriter) { b.byte(sectionTimes); b.uint(0); b.uint(1 << 63); b.byte(sectionEnd) },
+		"nothing":         func(b *blockWriter) {},
+		"unknown section": func(b *blockWriter) { hostile(b); b.byte('?') },
+		"unknown part":    func(b *blockWriter) { hostile(b); b.part('?') },
+		"end amid a part": func(b *blockWriter) { hostile(b); b.byte(sectionEnd) },
+		"segment too few": func(b *blockWriter) { hostileDataset(b, 1); b.part(sectionEnd) },
+		"segment too many": func(b *blockWriter) {
+			hostileDataset(b, 1)
+			for range 2 {
+				b.part(sectionSegment)
+				b.uint(0)
+				b.uint(0)
+			}
+			b.part(sectionEnd)
+		},
+		"segment cut": func(b *blockWriter) {
+			hostileDataset(b, 1)
+			b.part(sectionSegment)
+			b.uint(1)
+			b.part(sectionEnd)
+		},
+		"segment goes on": func(b *blockWriter) {
+			hostileDataset(b, 1)
+			b.part(sectionSegment)
+			b.uint(0)
+			b.uint(0)
+			b.uint(0)
+			b.part(sectionEnd)
+		},
+		"bytes behind end":  func(b *blockWriter) { hostile(b); b.part(sectionEnd); b.byte(0) },
+		"sessions nowhere":  func(b *blockWriter) { b.byte(sectionTimes); b.uint(0); b.uint(0); b.part(sectionDataset) },
+		"negative time":     func(b *blockWriter) { b.byte(sectionTimes); b.uint(0); b.uint(1 << 63); b.part(sectionEnd) },
 		"too many segments": func(b *blockWriter) { hostileDataset(b, wire.MaxConcurrency+1) },
-		"no segments":       func(b *blockWriter) { hostileDataset(b, 0); b.byte(sectionEnd) },
+		"no segments":       func(b *blockWriter) { hostileDataset(b, 0); b.part(sectionEnd) },
 		"newer than index":  session(func(r *record) { r.Version = 101 }),
 		"newer attribute":   session(func(r *record) { r.stamps[0].version = 8 }),
 		"access in future":  session(func(r *record) { r.LastAccess = 1001 }),
@@ -264,11 +290,11 @@ func TestImpossibleSnapshotsAreRefused(t *testing.T) {
 		"no reason":         traces(trace{key: []byte("k"), until: 9}),
 		"alias and tomb":    traces(trace{key: []byte("k"), target: []byte("s"), reason: []byte("x"), until: 9}),
 		"tombstone twice":   traces(trace{key: []byte("k"), reason: []byte("x")}, trace{key: []byte("k"), reason: []byte("x")}),
-		"node zero":         func(b *blockWriter) { hostile(b); b.node(&node{Node: Node{Generation: 1}, low: 1}); b.byte(sectionEnd) },
+		"node zero":         func(b *blockWriter) { hostile(b); b.node(&node{Node: Node{Generation: 1}, low: 1}); b.part(sectionEnd) },
 		"forgotten outcome": func(b *blockWriter) {
 			hostile(b)
 			b.node(&node{Node: Node{ID: nodeA, Generation: 1}, low: 5, outcomes: map[uint64]wire.Outcome{4: {}}})
-			b.byte(sectionEnd)
+			b.part(sectionEnd)
 		},
 	} {
 		r := &rig{TB: t, Store: newStore(t)}
@@ -288,10 +314,10 @@ func TestAnnouncedLengthsAllocateNothing(t *testing.T) {
 			b.byte(sectionCluster)
 			b.uint(1 << 39)
 		},
-		"sessions": func(b *blockWriter) { hostileDataset(b, 1); b.byte(sectionSegment); b.uint(1 << 62) },
+		"sessions": func(b *blockWriter) { hostileDataset(b, 1); b.part(sectionSegment); b.uint(1 << 62) },
 		"attributes": func(b *blockWriter) {
 			hostileDataset(b, 1)
-			b.byte(sectionSegment)
+			b.part(sectionSegment)
 			b.uint(1)
 			b.bytes([]byte("s"))
 			for range 5 {
@@ -366,6 +392,9 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
+// partMark stands for the beginning of a part in what FuzzRestore is given.
+var partMark = []byte("\xffpart\xff")
+
 // FuzzRestore: content behind fitting checksums is refused or is a state that
 // makes the same snapshot again.
 func FuzzRestore(f *testing.F) {
@@ -373,6 +402,9 @@ func FuzzRestore(f *testing.F) {
 		b := newBlockReader(bytes.NewReader(snapshotOf(f, s)))
 		var all []byte
 		for b.next() {
+			if b.outside {
+				all = append(all, partMark...)
+			}
 			all = append(all, b.left...)
 		}
 		f.Add(all)
@@ -382,7 +414,16 @@ func FuzzRestore(f *testing.F) {
 		if raw.Restore(bytes.NewReader(in)) == nil {
 			snapshotOf(t, raw)
 		}
-		framed := content(func(b *blockWriter) { b.raw(in) })
+		framed := content(func(b *blockWriter) {
+			for i, part := range bytes.Split(in, partMark) {
+				if i == 0 {
+					b.raw(part)
+				} else if len(part) > 0 {
+					b.part(part[0])
+					b.raw(part[1:])
+				}
+			}
+		})
 		s := newStore(t)
 		if err := s.Restore(bytes.NewReader(framed)); err != nil {
 			return

@@ -26,7 +26,8 @@
 // users hold places and hashes, no pointers. A change writes a new block, or the
 // old one in place, under the segment's lock, which readers share. A snapshot takes the
 // segments' directories as they are and begins a new epoch: what is older is
-// never changed, and blocks that are replaced are kept until the snapshot is released.
+// never changed, and blocks that are replaced are kept until the snapshot is released. Segments
+// are restored beside each other.
 // Close gives all memory back.
 //
 // # What is accounted
