@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,10 +49,7 @@ func LoadServer(fs *pflag.FlagSet, environ []string) (Server, error) {
 // builtIn makes the configuration that the images have without a file: one
 // server, or with tc-server1 and tc-server2 a pair.
 func (f *floors) builtIn(s *Server, host string) []Setting {
-	root := f.text("data-root")
-	if !path.IsAbs(root) {
-		f.bad("data-root", "is not an absolute path")
-	}
+	root := f.dataRoot()
 	s.Stripe = wire.StripeConfig{
 		Servers:          f.builtInServers(host),
 		OffheapResources: f.builtInOffheap(),
@@ -59,22 +57,8 @@ func (f *floors) builtIn(s *Server, host string) []Setting {
 		ReconnectWindow:  wire.DefaultReconnectWindow,
 		BackupLocation:   f.text("backup-location"),
 	}
-	dirs := []Setting{}
-	for _, key := range []string{"data-resource1", "data-resource2", ""} {
-		name, origin := platformName, originDefault
-		if key != "" {
-			name, origin = f.text(key), f.origin[key]
-			if problem := checkName(name); problem != "" {
-				f.bad(key, problem)
-			}
-			if slices.ContainsFunc(s.Stripe.DataDirectories, func(d wire.DataDirectory) bool { return d.Name == name }) || name == platformName {
-				f.bad(key, "names a data directory that is there already")
-			}
-		}
-		d := wire.DataDirectory{Name: name, Path: path.Join(root, name), Platform: name == platformName}
-		s.Stripe.DataDirectories = append(s.Stripe.DataDirectories, d)
-		dirs = append(dirs, Setting{"data-directory", describeDir(d), joined(origin, f.origin["data-root"])})
-	}
+	dirs, dirSettings := f.builtInDirectories(root, f.origin["data-root"])
+	s.Stripe.DataDirectories = dirs
 	f.pickSelf(s, host)
 	list := []Setting{}
 	for _, srv := range s.Stripe.Servers {
@@ -84,16 +68,61 @@ func (f *floors) builtIn(s *Server, host string) []Setting {
 		}
 		list = append(list, Setting{"server", describeServer(srv), origin})
 	}
-	for i, r := range s.Stripe.OffheapResources {
-		key := fmt.Sprintf("offheap-resource%d-", i+1)
-		list = append(list, Setting{"offheap-resource", r.Name + " " + formatSize(r.Size),
-			joined(f.origin[key+"name"], f.origin[key+"unit"], f.origin[key+"size"])})
-	}
-	list = append(list, dirs...)
+	list = append(list, f.offheapSettings(s.Stripe.OffheapResources)...)
+	list = append(list, dirSettings...)
 	return append(list,
 		Setting{"backup-location", s.Stripe.BackupLocation, f.origin["backup-location"]},
 		Setting{"failover-priority", availability, originDefault},
 		Setting{"client-reconnect-window", s.Stripe.ReconnectWindow.String(), originDefault})
+}
+
+// homeData is the data root below the home folder where the images' one is not there.
+const homeData = "terracotta/server-data"
+
+// dataRoot returns the folder of the data directories and settles its origin.
+// Outside of a container there is hardly a folder /data that a user may write.
+func (f *floors) dataRoot() string {
+	home := f.env["HOME"]
+	if f.origin["data-root"] == originDefault && f.env["TERRACOTTA_CONTAINER"] != "1" && path.IsAbs(home) && !isDir(f.text("data-root")) {
+		f.lay(map[string]value{"data-root": {path.Join(home, homeData), originDefault}})
+	}
+	root := f.text("data-root")
+	if !path.IsAbs(root) && !filepath.IsAbs(root) {
+		f.bad("data-root", "is not an absolute path")
+	}
+	return root
+}
+
+// builtInDirectories names the data directories below root, whose origin is given.
+func (f *floors) builtInDirectories(root, origin string) ([]wire.DataDirectory, []Setting) {
+	var dirs []wire.DataDirectory
+	var list []Setting
+	for _, key := range []string{"data-resource1", "data-resource2", ""} {
+		name, nameOrigin := platformName, originDefault
+		if key != "" {
+			name, nameOrigin = f.text(key), f.origin[key]
+			if problem := checkName(name); problem != "" {
+				f.bad(key, problem)
+			}
+			if slices.ContainsFunc(dirs, func(d wire.DataDirectory) bool { return d.Name == name }) || name == platformName {
+				f.bad(key, "names a data directory that is there already")
+			}
+		}
+		d := wire.DataDirectory{Name: name, Path: path.Join(root, name), Platform: name == platformName}
+		dirs = append(dirs, d)
+		list = append(list, Setting{"data-directory", describeDir(d), joined(nameOrigin, origin)})
+	}
+	return dirs, list
+}
+
+func (f *floors) offheapSettings(resources []wire.OffheapResource) []Setting {
+	var list []Setting
+	for i, r := range resources {
+		key := fmt.Sprintf("offheap-resource%d-", i+1)
+		list = append(list, Setting{"offheap-resource", r.Name + " " + formatSize(r.Size),
+			joined(f.origin[key+"name"], f.origin[key+"unit"], f.origin[key+"size"])})
+	}
+	return list
 }
 
 func (f *floors) builtInServers(host string) []wire.ServerConfig {
@@ -158,7 +187,7 @@ func (f *floors) fromFile(s *Server, file, host string) []Setting {
 	f.faults = append(f.faults, faults...)
 	f.notes = append(f.notes, tc.notes...)
 	for _, r := range f.rows {
-		if r.builtin && f.origin[r.key] != originDefault && f.text(r.key) != r.def {
+		if r.builtin && f.origin[r.key] != originDefault && f.text(r.key) != r.def && !(tc.old && forOld(r.key)) {
 			f.note("%s (%s) is not used: %s replaces the built-in configuration", r.key, f.origin[r.key], file)
 		}
 	}
@@ -170,12 +199,23 @@ func (f *floors) fromFile(s *Server, file, host string) []Setting {
 		f.fault("security", "", tc.securityAt, "TLS and authentication by files, LDAP or certificates are not in this version; a shared secret is", "TC_PASSWORD_FILE=/run/secrets/terracotta")
 	}
 	f.pickSelf(s, host)
-	if i := slices.IndexFunc(s.Stripe.Servers, func(o wire.ServerConfig) bool { return o == s.Self }); i >= 0 {
+	i := slices.IndexFunc(s.Stripe.Servers, func(o wire.ServerConfig) bool { return o == s.Self })
+	if tc.old {
+		f.completeOld(&tc, max(i, 0))
+		s.Stripe = tc.stripe
+	}
+	if i >= 0 {
 		f.lower("bind", tc.binds[i], tc.serversAt[i])
 		f.lower("tsa-port", strconv.Itoa(s.Self.Port), tc.serversAt[i])
 		f.lower("tsa-group-port", strconv.Itoa(s.Self.GroupPort), tc.serversAt[i])
 	}
 	return tc.settings
+}
+
+// forOld reports whether a setting of the built-in configuration counts beside a
+// file of 4.x, too.
+func forOld(key string) bool {
+	return strings.HasPrefix(key, "offheap-resource") || strings.HasPrefix(key, "data-r") || key == "backup-location"
 }
 
 // pickSelf finds this server among those of the stripe: by its name where one is

@@ -57,7 +57,7 @@ var serverRows = append([]row{
 	{key: "data-resource2", env: "DATA_RESOURCE2", property: "terracotta.data-resource2", arg: "NAME", def: "dataroot-2", builtin: true,
 		example: "dataroot-2", help: "name of the second data directory"},
 	{key: "data-root", env: "TC_DATA_ROOT", property: "terracotta.data-root", arg: "DIR", def: "/data/dataroots", builtin: true,
-		example: "/data/dataroots", help: "folder of the data directories, the platform's one (PLATFORM) among them"},
+		example: "/data/dataroots", help: "folder of the data directories, the platform's one (PLATFORM) among them; where this default does not exist and it is no container, terracotta/server-data in the home folder"},
 	{key: "backup-location", env: "TC_BACKUP_LOCATION", property: "terracotta.backup-location", arg: "DIR", def: "/data/backups", builtin: true,
 		example: "/data/backups", help: "folder of the backups"},
 	{key: "tc-server1", env: "TC_SERVER1", property: "terracotta.tc-server1", arg: "HOST", builtin: true,

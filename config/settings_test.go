@@ -75,10 +75,10 @@ func TestDocumentsShowValidTCConfigs(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, m := range block.FindAllStringSubmatch(string(text), -1) {
-				if !strings.Contains(m[1], "<tc-config") {
+				if !strings.Contains(m[1], "tc-config") {
 					continue
 				}
-				if _, err := ParseTCConfig(file, []byte(m[1]), Vars(nil)); err != nil {
+				if _, err := ParseTCConfig(file, []byte(m[1]), Vars([]string{"HOME=/home/ann"})); err != nil {
 					t.Errorf("%s shows: %v", file, err)
 				}
 			}
@@ -173,5 +173,9 @@ with file, line and column.
 - A file without data directories makes a server that keeps everything in memory only, and its start says so. Where no
   data directory is marked ` + "`use-for-platform`" + `, the first one is taken. Paths are absolute.
 - ` + "`security`" + ` is read and refused: this version has a shared secret (` + "`TC_PASSWORD_FILE`" + `) instead.
-- The form of Terracotta 4.x (` + "`tc:tc-config`" + `) is not read yet.
+- The form of Terracotta 4.x (` + "`tc:tc-config`" + `, whose inner elements have no namespace) is read too, example
+  [tc43.xml](../config/testdata/tc43.xml): ` + "`server`" + ` with ` + "`data`, `logs`, `index`, `data-backup`, `tsa-port`, `tsa-group-port`,\n  `management-port`, then `client-reconnect-window` and `clients/logs`" + `. The data directories (DATA_RESOURCE1,
+  DATA_RESOURCE2, PLATFORM) are folders in ` + "`data`" + `, else in the data root; off-heap resources and, without ` + "`data-backup`" + `,
+  the backup location are those of the built-in configuration, settings marked ¹ included. Failover priority is
+  availability. Ports are 9410 and 9430 unless written: a 4.x file that relied on 9510 and 9530 writes them now.
 `

@@ -27,7 +27,8 @@ const (
 	consistency  = "consistency"
 )
 
-// ParseTCConfig reads a tc-config.xml of Terracotta 10.x. vars gives the values
+// ParseTCConfig reads a tc-config.xml of Terracotta 10.x or 4.x; what the latter
+// can't say is as in the built-in configuration. vars gives the values
 // of the substitutions, asked by the names "%h", "%i", "%H", "%n", "%t" and by
 // the bare name for %(name); nil knows none. See Vars. The error joins all
 // Faults; each carries name:line:column.
@@ -35,6 +36,11 @@ func ParseTCConfig(name string, doc []byte, vars func(string) (string, bool)) (w
 	tc, faults := parseTC(name, doc, vars)
 	if len(faults) > 0 {
 		return wire.StripeConfig{}, errors.Join(faults...)
+	}
+	if tc.old {
+		f := load(serverRows, nil, nil, "")
+		f.completeOld(&tc, 0)
+		return tc.stripe, f.err()
 	}
 	return tc.stripe, nil
 }
@@ -47,6 +53,12 @@ type tcConfig struct {
 	securityAt string
 	settings   []Setting
 	notes      []string
+
+	// Of the form of 4.x only; completeOld makes the rest of stripe of it.
+	old        bool
+	data       []string // data folder of each server, "" = not given
+	dataAt     []string // file:line:column of each
+	management []int    // management port of each server, 0 = not given
 }
 
 // tcReader walks one document and gathers all faults.
@@ -95,7 +107,7 @@ func (r *tcReader) document(root *etree.Element) {
 		r.bad(root, root.NamespaceURI(), "is not the namespace of a tc-config.xml", example)
 		return
 	case len(children) > 0 && children[0].NamespaceURI() == "":
-		r.bad(root, "", "this is the form of Terracotta 4.x, whose inner elements have no namespace; this version reads the form of 10.x", example)
+		r.oldDocument(root)
 		return
 	}
 	r.attributes(root, nil)
@@ -152,9 +164,7 @@ func (r *tcReader) servers(e *etree.Element) {
 			continue
 		}
 		if r.first(c) {
-			n := r.whole(c, r.text(c), 0, 7*24*3600, "<client-reconnect-window>120</client-reconnect-window>")
-			r.stripe.ReconnectWindow = time.Duration(n) * time.Second
-			r.set(c, "client-reconnect-window", r.stripe.ReconnectWindow.String())
+			r.reconnectWindow(c)
 		}
 	}
 	if len(r.stripe.Servers) == 0 {
@@ -162,15 +172,17 @@ func (r *tcReader) servers(e *etree.Element) {
 	}
 }
 
+func (r *tcReader) reconnectWindow(e *etree.Element) {
+	n := r.whole(e, r.text(e), 0, 7*24*3600, "<client-reconnect-window>120</client-reconnect-window>")
+	r.stripe.ReconnectWindow = time.Duration(n) * time.Second
+	r.set(e, "client-reconnect-window", r.stripe.ReconnectWindow.String())
+}
+
 func (r *tcReader) server(e *etree.Element) {
-	const example = `<server host="terracotta-1" name="terracotta-1"/>`
 	attrs := r.attributes(e, []string{"host", "name", "bind"})
 	s := wire.ServerConfig{Host: attrs["host"], Name: attrs["name"], Port: wire.DefaultPort}
 	if _, given := attrs["host"]; !given {
 		s.Host, _ = substitute("%i", r.vars)
-	}
-	if problem := checkHost(s.Host); problem != "" {
-		r.bad(e, s.Host, "host "+problem, example)
 	}
 	bind := attrs["bind"]
 	grouped := false
@@ -190,9 +202,24 @@ func (r *tcReader) server(e *etree.Element) {
 		}
 	}
 	if !grouped {
-		if s.GroupPort = s.Port + 20; s.GroupPort > 65535 {
-			r.bad(e, "", "has a tsa-port so high that tsa-port + 20 is no port", "<tsa-group-port>9430</tsa-group-port>")
-		}
+		s.GroupPort = r.groupPort(e, s.Port)
+	}
+	r.addServer(e, attrs, s, bind)
+}
+
+// groupPort is the port for other servers where none is written.
+func (r *tcReader) groupPort(e *etree.Element, tsa int) int {
+	if tsa+20 > 65535 {
+		r.bad(e, "", "has a tsa-port so high that tsa-port + 20 is no port", "<tsa-group-port>9430</tsa-group-port>")
+	}
+	return tsa + 20
+}
+
+// addServer checks what a server is called and how it is reached, and takes it in.
+func (r *tcReader) addServer(e *etree.Element, attrs map[string]string, s wire.ServerConfig, bind string) {
+	const example = `<server host="terracotta-1" name="terracotta-1"/>`
+	if problem := checkHost(s.Host); problem != "" {
+		r.bad(e, s.Host, "host "+problem, example)
 	}
 	if bind != "" {
 		if problem := checkHost(bind); problem != "" {

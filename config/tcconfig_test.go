@@ -34,7 +34,7 @@ func with(servers string) string {
 func noVars(string) (string, bool) { return "", false }
 
 func TestShippedExamplesLoad(t *testing.T) {
-	vars := Vars([]string{"HOSTNAME=box", "JAVA_OPTS=-Ddata.root=/data"})
+	vars := Vars([]string{"HOSTNAME=box", "HOME=/home/ann", "JAVA_OPTS=-Ddata.root=/data"})
 	files, err := filepath.Glob("testdata/*.xml")
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d examples: %v", len(files), err)
@@ -158,7 +158,7 @@ func TestTCConfigFaults(t *testing.T) {
 		"too large":           {strings.Repeat(" ", maxTCConfig+1), "larger than 256 KiB"},
 		"wrong root":          {`<a xmlns="` + nsConfig + `"/>`, "tc.xml:1:1: a: is not tc-config"},
 		"no namespace":        {`<tc-config/>`, "is not the namespace"},
-		"form of 4.x":         {`<tc:tc-config xmlns:tc="` + nsConfig + `"><servers/></tc:tc-config>`, "form of Terracotta 4.x"},
+		"form of 4.x":         {`<tc:tc-config xmlns:tc="` + nsConfig + `"><servers/></tc:tc-config>`, "has no server"},
 		"attribute twice":     {strings.Replace(minimal(""), `host="tc1"`, `host="tc1" host="tc2"`, 1), `tc.xml:6:12: attribute "host" stands twice`},
 		"unknown attribute":   {strings.Replace(minimal(""), `name="tc1"`, `nam="tc1"`, 1), `tc.xml:6:12: server: has an unknown attribute "nam"; did you mean name?`},
 		"unknown element":     {strings.Replace(minimal(""), `<servers>`, `<clients/><servers>`, 1), "tc.xml:6:3: clients: is not known in tc-config; here stand plugins"},
