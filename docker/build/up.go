@@ -69,8 +69,8 @@ func up(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Fprintf(o.out, "\nready:\n  cart 1       http://localhost:%s/cart/\n  cart 2       http://localhost:%s/cart/   (the same cart)\n"+
-		"  terracotta   localhost:%s   (redis-cli -p %[3]s, then TC.STATUS)\n  make down removes it all\n",
-		env.port("CART1_PORT"), env.port("CART2_PORT"), env.port("TERRACOTTA_PORT"))
+		"  terracotta   localhost:%s   (redis-cli -p %[3]s, then TC.STATUS)\n  %[4]smake down removes it all\n",
+		env.port("CART1_PORT"), env.port("CART2_PORT"), env.port("TERRACOTTA_PORT"), env.prefix())
 	return nil
 }
 
@@ -133,6 +133,14 @@ func environment() settings {
 }
 
 func (env settings) project() string { return env["COMPOSE_PROJECT_NAME"] }
+
+// prefix stands before another make that means the same demo.
+func (env settings) prefix() string {
+	if name := os.Getenv("COMPOSE_PROJECT_NAME"); name != "" {
+		return "COMPOSE_PROJECT_NAME=" + name + " "
+	}
+	return ""
+}
 
 func (env settings) port(variable string) string {
 	for _, p := range ports {
