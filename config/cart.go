@@ -58,6 +58,9 @@ func LoadCart(fs *pflag.FlagSet, environ []string) (Cart, error) {
 	if c.Sessions.Password == "" {
 		c.Sessions.Password = password
 	}
+	if err := c.Sessions.Validate(); err != nil {
+		f.faults = append(f.faults, err)
+	}
 	c.Notes = f.notes
 	c.Settings = append(f.listed(), given...)
 	return c, f.err()

@@ -125,6 +125,14 @@ func TestCartFaults(t *testing.T) {
 			t.Errorf("%s: %v, want %q", given, err, says)
 		}
 	}
+	// What only the library can judge is told together with the rest.
+	_, err := loadCart(t, nil, "CART_COLOR=red", "JAVA_OPTS=-Dterracotta.websessions.sessionLocking=true "+
+		"-Dterracotta.websessions.store.tcstore.uri=http://terracotta:9410/shop -Dterracotta.websessions.cookie.name=a;b")
+	for _, says := range []string{"CART_COLOR", "sessionLocking", `store.tcstore.uri: terracotta URI "http://terracotta:9410/shop"`, "cookie.name"} {
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
 	if _, err := loadCart(t, []string{"-D", "user.name=x"}, cartURI); err == nil || !strings.Contains(err.Error(), "is not a terracotta.websessions.* property") {
 		t.Errorf("%v", err)
 	}

@@ -59,13 +59,19 @@ type cluster struct {
 	tried   chan struct{} // closed after the attempt that is under way
 }
 
-func newCluster(cfg Config) (*cluster, error) {
-	uri, err := client.ParseURI(cfg.URI)
+// parseURI reads the URI of a cluster and a dataset in it.
+func parseURI(text string) (client.URI, error) {
+	uri, err := client.ParseURI(text)
 	if err == nil && uri.Dataset == "" {
-		err = fmt.Errorf("%q names no dataset; example: terracotta://server:9410/sessions", cfg.URI)
+		err = fmt.Errorf("terracotta URI %q names no dataset; example: terracotta://server:9410/sessions", text)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%sstore.tcstore.uri: %w", Prefix, err)
+	return uri, err
+}
+
+func newCluster(cfg Config) (*cluster, error) {
+	uri, err := parseURI(cfg.URI)
+	if err != nil { // Validate has looked
+		return nil, err
 	}
 	c, err := client.New(client.Options{Hosts: uri.Hosts, Password: cfg.Password, Node: true,
 		Label: cfg.Label, Logger: cfg.Logger})

@@ -136,6 +136,22 @@ func TestNothingListensThere(t *testing.T) {
 	}
 }
 
+// Operators see at once which nodes there are.
+func TestCloseLeavesTheCluster(t *testing.T) {
+	c := start(t)
+	m := node(t, websessions.Config{URI: c.URI("shop")})
+	expect(t, visit(m, counter, nil), 200, "1")
+	if n := c.Status().Nodes; n != 1 {
+		t.Fatalf("%d nodes", n)
+	}
+	if err := m.Close(long(t)); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.Status().Nodes; n != 0 {
+		t.Errorf("%d nodes after Close", n)
+	}
+}
+
 // What waiting does not cure is said at once.
 func TestRefusalsAreToldAtOnce(t *testing.T) {
 	c := start(t, testcluster.Password("right"))

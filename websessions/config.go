@@ -136,11 +136,16 @@ func (c Config) withDefaults() Config {
 }
 
 // Validate reports all faults of c at once, each under the name of its setting.
-// It does not look at URI: New does, NewMemory has no use for it.
+// That URI is missing is not among them: NewMemory has no use for it.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(name, format string, v ...any) {
-		errs = append(errs, fmt.Errorf("%s%s: %s", Prefix, name, fmt.Sprintf(format, v...)))
+		errs = append(errs, fmt.Errorf(Prefix+name+": "+format, v...))
+	}
+	if c.URI != "" {
+		if _, err := parseURI(c.URI); err != nil {
+			bad("store.tcstore.uri", "%w", err) // which repeats no password
+		}
 	}
 	if c.SessionLocking {
 		bad("sessionLocking", "true needs session ownership, which a later version brings; "+

@@ -77,6 +77,7 @@ func New(cfg Config) (*Sessions, error) {
 // NewMemory returns Sessions that live in this process only, under the same
 // rules, for tests of handlers. The options that concern the cluster are ignored.
 func NewMemory(cfg Config) (*Sessions, error) {
+	cfg.URI = ""
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
