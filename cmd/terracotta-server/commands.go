@@ -24,7 +24,8 @@ and installed its licence, commands that touch data are answered UNCONFIGURED.`,
 		Example: `  terracotta-server                              # one server, built-in configuration
   terracotta-server -f /configs/tc-config.xml -n tc1
   terracotta-server config                       # what would run, and why
-  terracotta-server health                       # exit status 0 if it answers`,
+  terracotta-server health                       # exit status 0 if it answers
+  terracotta-server check                        # is what is on disk good?`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -39,7 +40,7 @@ and installed its licence, commands that touch data are answered UNCONFIGURED.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	config.ServerFlags(root.PersistentFlags())
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitHelp())
-	root.AddCommand(configCommand(environ, stdout), healthCommand(environ, stdout), versionCommand(stdout))
+	root.AddCommand(configCommand(environ, stdout), healthCommand(environ, stdout), checkCommand(environ, stdout), versionCommand(stdout))
 	return root
 }
 

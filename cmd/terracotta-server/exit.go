@@ -26,7 +26,7 @@ var exitCodes = []struct {
 	when string
 }{
 	{exitSuccess, "SUCCESS", "stopped in order, by a signal or by cluster-tool stop"},
-	{exitUnhealthy, "UNHEALTHY", "health: the server does not answer"},
+	{exitUnhealthy, "UNHEALTHY", "health: the server does not answer; check: the data root has faults"},
 	{exitFailure, "FAILURE", "the server cannot start or go on: data root, port or anything unexpected"},
 	{exitEULA, "EULA_NOT_ACCEPTED", "in a container without ACCEPT_EULA=Y"},
 	{exitBadRequest, "BAD_REQUEST", "flags, environment or configuration file are wrong"},

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -143,7 +142,7 @@ func mayStart(cfg config.Server, stdout io.Writer) error {
 	if cfg.InContainer {
 		if !cfg.EULA {
 			return &failure{exitEULA, errors.New("the licence agreement is not accepted"),
-				"set the environment variable ACCEPT_EULA=Y to accept it, e.g. docker run -e ACCEPT_EULA=Y ..."}
+				"to accept it: docker run -e ACCEPT_EULA=Y ...; it stands in the kit's file EULA, in the image at /usr/share/doc/terracotta/EULA"}
 		}
 		fmt.Fprintln(stdout, "The licence agreement was accepted (ACCEPT_EULA=Y).")
 	}
@@ -179,11 +178,7 @@ func openStripe(ctx context.Context, cfg config.Server, st *store.Store, log *sl
 	}
 	c := stripe.Config{Durability: stripe.Durability(cfg.Durability), ServerName: cfg.Self.Name, Logger: log}
 	if c.Durability != stripe.MemoryOnly {
-		for _, d := range cfg.Stripe.DataDirectories {
-			if d.Platform {
-				c.Dir = filepath.Join(d.Path, "stripe")
-			}
-		}
+		c.Dir = stateFolder(cfg)
 		log.Info("opening the data root", "directory", c.Dir, "durability", cfg.Durability)
 	}
 	sp, err := stripe.Open(ctx, c, st)

@@ -317,7 +317,7 @@ func TestLogThatEndsBeforeTheSnapshot(t *testing.T) {
 	}
 }
 
-// A snapshot's description has no checksum: its name must agree.
+// Raft's description of a snapshot has no checksum of its own.
 func TestDamagedDescriptionOfASnapshotIsRefused(t *testing.T) {
 	t.Parallel()
 	dir, _ := written(t, 20, 10)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -75,9 +76,23 @@ func (s *Stripe) startRaft(st storage, trailing uint64) (err error) {
 	if err := f.Error(); err != nil {
 		return fmt.Errorf("read the stripe's members: %w", err)
 	}
+	if err := isMember(f.Configuration(), s.id); err != nil {
+		s.raft.Shutdown().Error()
+		return damaged(s.cfg.Dir, "state", err)
+	}
 	s.formed.Store(len(f.Configuration().Servers) > 0)
 	s.log.Debug("opened the stripe", "server-id", s.id, "formed", s.formed.Load(), "last-entry", s.raft.LastIndex(), "took", time.Since(begin))
 	return nil
+}
+
+// isMember is an error where the state is that of another server: this one could
+// never become active.
+func isMember(c raft.Configuration, id string) error {
+	self := func(server raft.Server) bool { return string(server.ID) == id }
+	if len(c.Servers) == 0 || slices.ContainsFunc(c.Servers, self) {
+		return nil
+	}
+	return fmt.Errorf("%s names server %s, and log and snapshots are another server's", identityFile, id)
 }
 
 // damaged says what to do about state that cannot be used.

@@ -16,12 +16,26 @@ func openLocked(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	return flock(f, syscall.LOCK_EX)
+}
+
+// openShared opens a file that is there for reading, or returns errLocked where
+// openLocked has it, which it keeps out.
+func openShared(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return flock(f, syscall.LOCK_SH)
+}
+
+func flock(f *os.File, how int) (*os.File, error) {
+	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, errLocked
 		}
-		return nil, fmt.Errorf("lock %q: %w", path, err)
+		return nil, fmt.Errorf("lock %q: %w", f.Name(), err)
 	}
 	return f, nil
 }

@@ -13,13 +13,22 @@ const errSharingViolation = syscall.Errno(32)
 // alone, or returns errLocked. Closing it, or the end of the process, unlocks:
 // a file that is opened with no share mode can't be opened a second time.
 func openLocked(path string) (*os.File, error) {
+	const alone = 0 // share mode
+	return openAs(path, syscall.GENERIC_READ|syscall.GENERIC_WRITE, alone, syscall.OPEN_ALWAYS)
+}
+
+// openShared opens a file that is there for reading, or returns errLocked where
+// openLocked has it, which it keeps out.
+func openShared(path string) (*os.File, error) {
+	return openAs(path, syscall.GENERIC_READ, syscall.FILE_SHARE_READ, syscall.OPEN_EXISTING)
+}
+
+func openAs(path string, access, share, how uint32) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(path)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	const alone = 0 // share mode
-	handle, err := syscall.CreateFile(name, syscall.GENERIC_READ|syscall.GENERIC_WRITE, alone, nil,
-		syscall.OPEN_ALWAYS, syscall.FILE_ATTRIBUTE_NORMAL, 0)
+	handle, err := syscall.CreateFile(name, access, share, nil, how, syscall.FILE_ATTRIBUTE_NORMAL, 0)
 	if errors.Is(err, errSharingViolation) {
 		return nil, errLocked
 	}

@@ -1,0 +1,206 @@
+package stripe
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/terracotta-go/terracotta/internal/store"
+)
+
+// Checked is what Check has found.
+type Checked struct {
+	Lines  []string // what is there, one thing a line
+	Mended []string // what the next start will put in order by itself
+	Faults []string // what keeps a server from starting here, and what it means
+}
+
+// Check reads the state in dir and changes nothing. It verifies identity, log and
+// snapshots, restores the newest snapshot into st, which must be new, and applies
+// the log to it, as a start does. lazy says that the server ran with EverySecond.
+// It fails where there is nothing to check, or where a server uses dir.
+func Check(ctx context.Context, dir string, lazy bool, st *store.Store) (Checked, error) {
+	c := &checker{ctx: ctx, dir: dir, lazy: lazy, m: storeMachine{st}}
+	if err := c.run(); err != nil {
+		return Checked{}, err
+	}
+	if len(c.Faults) == 0 && c.last > 0 {
+		c.line("state: %d datasets, and everything up to entry %d can be applied", len(st.Datasets()), c.last)
+	}
+	return c.Checked, ctx.Err()
+}
+
+func (c *checker) run() error {
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c.identity()
+	c.snapshots()
+	c.log()
+	if err := isMember(c.members, c.id); err != nil && c.id != "" {
+		c.fault("%v", err)
+	}
+	return nil
+}
+
+type checker struct {
+	Checked
+	ctx  context.Context
+	dir  string
+	lazy bool
+	m    machine
+
+	id      string             // "" where the identity is damaged
+	members raft.Configuration // the last one
+
+	snap uint64     // index of the newest snapshot, or 0
+	last uint64     // index of the last entry there is
+	term uint64     // of the entry before
+	time store.Time // of the entry before
+}
+
+func (c *checker) line(format string, args ...any) {
+	c.Lines = append(c.Lines, fmt.Sprintf(format, args...))
+}
+
+func (c *checker) fault(format string, args ...any) {
+	c.Faults = append(c.Faults, fmt.Sprintf(format, args...))
+}
+
+// lock keeps servers out while it is checked. It makes no file: dir may be a
+// backup, or read-only.
+func (c *checker) lock() (unlock func(), err error) {
+	f, err := openShared(filepath.Join(c.dir, lockFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Join(c.dir, identityFile)); err != nil {
+			return nil, fmt.Errorf("there is no server's state in %q", c.dir)
+		}
+		return func() {}, nil // a copy without it
+	case errors.Is(err, errLocked):
+		return nil, fmt.Errorf("data root %q is in use by a server process: stop it first, or check a copy", c.dir)
+	case err != nil:
+		return nil, explain(c.dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func (c *checker) identity() {
+	path := filepath.Join(c.dir, identityFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.fault("there is no %s: put the file back from a backup", identityFile)
+		return
+	}
+	r := dataRoot{dir: c.dir}
+	if err == nil {
+		err = r.parse(path, b)
+	}
+	if err != nil {
+		c.fault("%v", err)
+		return
+	}
+	c.id = r.ID
+	c.line("identity: server %s, made %s", r.ID, r.Created.Format("2006-01-02 15:04:05 MST"))
+}
+
+// description is raft's meta.json of a snapshot.
+type description struct {
+	raft.SnapshotMeta
+	CRC []byte
+}
+
+// snapshots verifies all snapshots, and restores the newest.
+func (c *checker) snapshots() {
+	root := filepath.Join(c.dir, snapFolder)
+	list, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.fault("%v", err)
+	}
+	var found []description
+	for _, e := range list {
+		switch {
+		case !e.IsDir():
+		case strings.HasSuffix(e.Name(), ".tmp"):
+			c.Mended = append(c.Mended, fmt.Sprintf("snapshot %q was being written: it is removed", e.Name()))
+		default:
+			d, err := describe(filepath.Join(root, e.Name()))
+			if err != nil {
+				c.fault("snapshot %q: %v", e.Name(), err)
+				continue
+			}
+			found = append(found, d)
+		}
+	}
+	slices.SortFunc(found, func(a, b description) int { return int(a.Index) - int(b.Index) })
+	for i, d := range found {
+		newest := i == len(found)-1
+		if err := c.snapshot(filepath.Join(root, d.ID), d, newest); err != nil {
+			c.fault("snapshot %q: %v", d.ID, err)
+			continue
+		}
+		c.line("snapshot %s: entries up to %d, %d KiB", d.ID, d.Index, d.Size>>10)
+		if newest {
+			c.snap, c.last, c.term, c.time = d.Index, d.Index, d.Term, c.m.Now()
+			c.members = d.Configuration
+		}
+	}
+}
+
+func describe(dir string) (d description, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, descriptionFile))
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		return d, fmt.Errorf("its description is damaged: %w", err)
+	}
+	if d.ID != filepath.Base(dir) {
+		return d, fmt.Errorf("its description is that of snapshot %q", d.ID)
+	}
+	return d, checkDescription(dir)
+}
+
+// snapshot verifies one snapshot, and restores it if it is the newest.
+func (c *checker) snapshot(dir string, d description, newest bool) error {
+	f, err := os.Open(filepath.Join(dir, "state.bin"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := crc64.New(crc64.MakeTable(crc64.ECMA))
+	in := &progressReader{ctx: c.ctx, r: io.TeeReader(f, sum), log: slog.New(slog.DiscardHandler)}
+	buf := bufio.NewReaderSize(in, 256<<10)
+	var restored error
+	if newest {
+		format, err := buf.ReadByte()
+		if err == nil && format != snapshotFormat {
+			err = fmt.Errorf("snapshot of format %d: %w", format, errLater)
+		}
+		if err == nil {
+			err = c.m.Restore(buf)
+		}
+		restored = err
+	}
+	if _, err := io.Copy(io.Discard, buf); err != nil {
+		return err
+	}
+	if in.n != d.Size || string(sum.Sum(nil)) != string(d.CRC) {
+		return errors.New("it is damaged: its checksum does not match")
+	}
+	return restored
+}
