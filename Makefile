@@ -11,7 +11,7 @@ export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up up-local down images kit check unit e2e test bench bench-long clean
+.PHONY: help up up-local down images kit check unit torture e2e test bench bench-long clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -49,6 +49,9 @@ check: ## gofmt, go vet, staticcheck
 unit: ## all tests that need no Docker, with the race detector
 	$(GO) test -race -shuffle=on ./...
 	cd bench && $(GO) test ./...
+
+torture: ## 100 rounds of kill -9 under load, 100 seeds of a disk that forgets (SEED=N: that one again)
+	$(GO) test -race -count=1 -timeout 30m -run '$(if $(SEED),,TestKill|)TestForgetfulDisk' ./internal/stripe -kills 100 -seeds 100 $(if $(SEED),-seed $(SEED))
 
 e2e: ## the quickstart and every promise about the images, on Docker (skips without it)
 	$(GO) test -tags e2e -count=1 -timeout 12m ./e2e/...

@@ -37,6 +37,7 @@ type queue struct {
 	ops    int
 	bytes  int
 	closed bool
+	last   int      // operations of the batch taken last
 	out    bool     // a batch was taken, and its taker has not come back for the next
 	spare  []*batch // emptied, to be used again
 }
@@ -94,8 +95,9 @@ func (q *queue) take() *batch {
 	if q.closed {
 		return nil
 	}
-	if len(q.list) == 1 && len(q.list[0].done) < maxBatchOps {
-		// Callers that can run now come along: one yield is what makes batches.
+	if len(q.list) == 1 && len(q.list[0].done) < q.last {
+		// Callers that were answered just now come along: one yield is what makes
+		// batches. Where as many as last time are here it would be for nothing.
 		q.mu.Unlock()
 		runtime.Gosched()
 		q.mu.Lock()
@@ -107,7 +109,8 @@ func (q *queue) take() *batch {
 	n := copy(q.list, q.list[1:])
 	q.list[n] = nil
 	q.list = q.list[:n]
-	q.ops -= len(b.done)
+	q.last = len(b.done)
+	q.ops -= q.last
 	q.bytes -= len(b.env) - envelopeSize
 	if len(q.list) == 0 {
 		q.bytes = 0 // sizes were counted as upper bounds

@@ -30,6 +30,8 @@ const (
 // dataFormat is the version of the layout and of everything in it.
 const dataFormat = 1
 
+const maxIdentity = 4 << 10 // bytes
+
 // identity names a server for good. It lives in the data root and not in the
 // host name: a container made anew on the same volume is the same server.
 type identity struct {
@@ -82,6 +84,10 @@ func openDataRoot(dir string) (*dataRoot, error) {
 
 func (r *dataRoot) identify() error {
 	path := filepath.Join(r.dir, identityFile)
+	// A pipe would keep the start waiting for ever, a device would never end.
+	if info, err := os.Stat(path); err == nil && (!info.Mode().IsRegular() || info.Size() > maxIdentity) {
+		return fmt.Errorf("%q is not the file that it was: put it back from a backup, or move the folder away to start empty", path)
+	}
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:

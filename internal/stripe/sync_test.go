@@ -1,0 +1,113 @@
+package stripe
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// gauge counts the log's syncs, and can hold them back as a slow disk does.
+type gauge struct {
+	types.VFS
+	syncs atomic.Int64
+	gate  sync.RWMutex // write-locked: the disk does not answer
+}
+
+func (g *gauge) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	f, err := g.VFS.Create(dir, name, size)
+	return gaugeFile{f, g}, err
+}
+
+type gaugeFile struct {
+	types.WritableFile
+	g *gauge
+}
+
+func (f gaugeFile) Sync() error {
+	f.g.gate.RLock()
+	defer f.g.gate.RUnlock()
+	f.g.syncs.Add(1)
+	return f.WritableFile.Sync()
+}
+
+// Every write: each batch is synced before its acknowledgement, and once.
+func TestEveryWriteSyncsEachBatchOnce(t *testing.T) {
+	g := &gauge{VFS: fs.New()}
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: g}})
+	form(t, s)
+	for i := range 20 { // one after the other: each is a batch
+		before := g.syncs.Load()
+		must(t, s, fmt.Sprint(i))
+		if n := g.syncs.Load() - before; n != 1 {
+			t.Fatalf("%d syncs before the acknowledgement of write %d", n, i)
+		}
+	}
+	before := g.syncs.Load()
+	g.gate.Lock()
+	var wait sync.WaitGroup
+	for i := range 201 {
+		wait.Add(1)
+		s.Propose([]byte(fmt.Sprint(i)), func(_ wire.Outcome, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			wait.Done()
+		})
+	}
+	g.gate.Unlock()
+	wait.Wait()
+	if n := g.syncs.Load() - before; n > 3 {
+		t.Errorf("%d syncs for 201 writes that waited together", n)
+	}
+}
+
+// Every second: no write waits for a sync, and within about a second there is one.
+func TestEverySecondSyncsLater(t *testing.T) {
+	t.Parallel()
+	g := &gauge{VFS: fs.New()}
+	s, _ := start(t, Config{Dir: t.TempDir(), Durability: EverySecond}, parts{files: logFiles{vfs: g}})
+	form(t, s)
+	before, begin := g.syncs.Load(), time.Now()
+	for i := range 100 {
+		must(t, s, fmt.Sprint(i))
+	}
+	if n := g.syncs.Load() - before; n > 1+int64(time.Since(begin)/syncInterval) {
+		t.Errorf("%d syncs for 100 writes in %v", n, time.Since(begin))
+	}
+	before = g.syncs.Load()
+	must(t, s, "dirty")
+	eventually(t, "what was written is synced", func() bool { return g.syncs.Load() > before })
+}
+
+// A disk that does not answer holds up writes, and no read.
+func TestReadsGoOnWithASlowDisk(t *testing.T) {
+	g := &gauge{VFS: fs.New()}
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: g}})
+	form(t, s)
+	g.gate.Lock()
+	written := make(chan error, 1)
+	go func() { _, err := do(s, "slow"); written <- err }()
+	eventually(t, "the write is under way", func() bool { return !s.queue.idle() })
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := s.Confirm(ctx); err != nil || s.Now() == 0 {
+		t.Errorf("a read beside a slow write: %v", err)
+	}
+	select {
+	case err := <-written:
+		t.Errorf("acknowledged before the disk answered: %v", err)
+	default:
+	}
+	g.gate.Unlock()
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+}
