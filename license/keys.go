@@ -154,6 +154,10 @@ func (k *Keys) readRevoked(fsys fs.FS) error {
 }
 
 func readSmall(fsys fs.FS, name string) ([]byte, error) {
+	// Before opening: a pipe would keep the start of a server waiting.
+	if info, err := fs.Stat(fsys, name); err == nil && !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
 	file, err := fsys.Open(name)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -28,6 +29,7 @@ import (
 const (
 	maxRedirects = 5
 	maxTries     = 5
+	maxCA        = 4 << 20          // bytes of LICENSE_CA that are read
 	maxPause     = 30 * time.Second // longest Retry-After that is waited for
 )
 
@@ -129,7 +131,12 @@ func (f *fetcher) readCA(c config.Tool) (err error) {
 	if c.LicenseCA == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(c.LicenseCA)
+	file, err := os.Open(c.LicenseCA)
+	var pem []byte
+	if err == nil {
+		defer file.Close()
+		pem, err = io.ReadAll(io.LimitReader(file, maxCA)) // a device would never end
+	}
 	if err != nil {
 		return fail(codeBadRequest, "LICENSE_CA %q: %v", c.LicenseCA, causeOf(err)).
 			hint("in a container, mount the file and give its path in there")
