@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 // fakeTime is a monotonic clock and a wall clock that can jump.
 type fakeTime struct {
+	mu     sync.Mutex
 	passed time.Duration
 	wall   time.Time
 }
@@ -20,7 +22,10 @@ func newFakeTime() *fakeTime {
 }
 
 func (f *fakeTime) clock() *logClock {
-	return &logClock{mono: func() time.Duration { return f.passed }, wall: func() time.Time { return f.wall }}
+	return &logClock{
+		mono: func() time.Duration { f.mu.Lock(); defer f.mu.Unlock(); return f.passed },
+		wall: func() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f.wall },
+	}
 }
 
 func (f *fakeTime) pass(d time.Duration) { f.passed += d; f.wall = f.wall.Add(d) }
@@ -105,4 +110,42 @@ func TestLogTimeLaw(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Law: through restarts, with a wall clock that jumps by days either way, log
+// time in the log never goes back, and never sticks.
+func TestLogTimeLawThroughRestarts(t *testing.T) {
+	t.Parallel()
+	dir, f := t.TempDir(), newFakeTime()
+	var last store.Time
+	for i, jump := range []time.Duration{0, -24 * time.Hour, 24 * time.Hour, -48 * time.Hour, 0} {
+		f.wall = f.wall.Add(jump)
+		s, l := start(t, Config{Dir: dir}, parts{clock: f.clock()})
+		form(t, s)
+		if s.Now() < last {
+			t.Fatalf("start %d: log time %d, was %d", i, s.Now(), last)
+		}
+		for range 5 {
+			must(t, s, "x")
+			if l.back || l.Now() < last {
+				t.Fatalf("start %d: log time went back from %d to %d", i, last, l.Now())
+			}
+			last = l.Now()
+			f.mu.Lock()
+			f.pass(time.Minute)
+			f.wall = f.wall.Add(-jump / 2)
+			f.mu.Unlock()
+			must(t, s, "y")
+			if d := l.Now() - last; d < ms(59*time.Second) || d > ms(61*time.Second) {
+				t.Fatalf("start %d: a minute took %d ms", i, d)
+			}
+			last = l.Now()
+		}
+		if i%2 == 1 {
+			if err := s.snapshot(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Close()
+	}
 }

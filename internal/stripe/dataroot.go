@@ -135,6 +135,41 @@ func (r *dataRoot) parse(path string, b []byte) error {
 	return nil
 }
 
+var errGone = errors.New("the folder is gone, or another one stands in its place: bring it back, or restart this server to start from what is there")
+
+// present is an error once the folder is not the one that was opened. Files that
+// are open can be written long after they were removed.
+func (r *dataRoot) present() error {
+	ours, err := r.lock.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(filepath.Join(r.dir, lockFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, there) {
+		return errGone
+	}
+	return err
+}
+
+// rootInterval is how long a data root may be gone before it is noticed.
+const rootInterval = time.Second
+
+// rootWatcher notices when the data root vanishes.
+func (s *Stripe) rootWatcher() {
+	tick := time.NewTicker(rootInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+			if err := s.root.present(); err != nil {
+				s.journal.fail(err)
+			}
+		}
+	}
+}
+
 // close gives the folder free. The lock file stays: removing it would let two
 // processes lock two files of the same name.
 func (r *dataRoot) close() error { return r.lock.Close() }

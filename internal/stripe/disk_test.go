@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -265,3 +266,37 @@ func (panics) Get([]byte) ([]byte, error)       { return nil, nil }
 func (panics) Set([]byte, []byte) error         { return syscall.ENOSPC }
 func (panics) FirstIndex() (uint64, error)      { return 0, nil }
 func (panics) DeleteRange(_, _ uint64) error    { return nil }
+
+// A data root that is taken away refuses changes, and serves again when it is back.
+func TestVanishedDataRoot(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "stripe")
+	s, _ := start(t, Config{Dir: dir}, parts{})
+	form(t, s)
+	must(t, s, "before")
+	gone := func() {
+		t.Helper()
+		eventually(t, "changes are refused", func() bool { _, err := do(s, "x"); return wire.Is(err, wire.ErrReadOnly) })
+		if st := s.Status(); !strings.Contains(st.DiskError, "the folder is gone") || st.State != wire.StateActive {
+			t.Errorf("status: %+v", st)
+		}
+		if err := s.Confirm(t.Context()); err != nil {
+			t.Errorf("reads: %v", err)
+		}
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	gone()
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	gone()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

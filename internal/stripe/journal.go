@@ -32,6 +32,7 @@ type journal struct {
 	logFiles
 	log    *slog.Logger
 	hclog  hclog.Logger
+	here   func() error    // whether the data root is still there
 	change func(ill error) // called with nil when well again, under state; must not block
 
 	mu  sync.RWMutex // guards wal, which a repair replaces
@@ -56,8 +57,8 @@ var (
 	_ raft.StableStore       = (*journal)(nil)
 )
 
-func openJournal(files logFiles, log *slog.Logger, change func(error)) (*journal, error) {
-	j := &journal{logFiles: files, log: log, hclog: hclogTo(log), change: change, stop: make(chan struct{})}
+func openJournal(files logFiles, log *slog.Logger, change func(error), here func() error) (*journal, error) {
+	j := &journal{logFiles: files, log: log, hclog: hclogTo(log), change: change, here: here, stop: make(chan struct{})}
 	w, err := j.open()
 	if err != nil {
 		return nil, err
@@ -139,6 +140,9 @@ func (j *journal) probe() {
 }
 
 func (j *journal) repair() error {
+	if err := j.here(); err != nil {
+		return err
+	}
 	if err := j.tryWrite(); err != nil {
 		return err
 	}

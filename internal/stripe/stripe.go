@@ -142,6 +142,9 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 		}
 		return nil, err
 	}
+	if s.root != nil {
+		s.work.Go(s.rootWatcher)
+	}
 	s.work.Add(3)
 	go s.proposer()
 	go s.watcher()
@@ -182,7 +185,7 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 		s.disk = newLazyFS(files.vfs)
 		files = files.lazily(s.disk)
 	}
-	s.journal, err = openJournal(files, s.log, s.diskChanged)
+	s.journal, err = openJournal(files, s.log, s.diskChanged, root.present)
 	if err != nil {
 		return storage{}, damaged(s.cfg.Dir, "log", err)
 	}
