@@ -150,7 +150,7 @@ func (f *floors) sessions(fs *pflag.FlagSet) (websessions.Config, []Setting) {
 	keep(websessions.ConfigFromProperties(cfg, props))
 	keep(websessions.ConfigFromEnv(cfg, environ))
 	keep(websessions.ConfigFromProperties(cfg, flags))
-	if cfg.URI == "" {
+	if cfg.URI == "" && cfg.TCConfigURL == "" {
 		f.fault(websessions.Prefix+"store.tcstore.uri", "", "", "is not set: which cluster keeps the sessions?", sessionsExample)
 	}
 

@@ -128,3 +128,15 @@ func BenchmarkParseTheFormOf4x(b *testing.B) {
 		}
 	}
 }
+
+// The cart finds its servers as applications of 4.x did.
+func TestCartByTCConfigURL(t *testing.T) {
+	cfg, err := LoadCart(nil, []string{"HOSTNAME=box", "JAVA_OPTS=-Dterracotta.websessions.tcConfigUrl=server1:9510,server2:9510"})
+	if err != nil || cfg.Sessions.TCConfigURL != "server1:9510,server2:9510" || cfg.Sessions.URI != "" {
+		t.Errorf("%+v, %v", cfg.Sessions, err)
+	}
+	cfg, err = LoadCart(nil, []string{"HOSTNAME=box", "TERRACOTTA_WEBSESSIONS_TC_CONFIG_URL=/lib/tc-config.xml"})
+	if err != nil || cfg.Sessions.TCConfigURL != "/lib/tc-config.xml" {
+		t.Errorf("%+v, %v", cfg.Sessions, err)
+	}
+}

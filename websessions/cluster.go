@@ -69,10 +69,11 @@ func parseURI(text string) (client.URI, error) {
 }
 
 func newCluster(cfg Config) (*cluster, error) {
-	uri, err := parseURI(cfg.URI)
-	if err != nil { // Validate has looked
+	uri, err := cfg.uri()
+	if err != nil { // a URI Validate has looked at
 		return nil, err
 	}
+	cfg.URI = uri.String()
 	c, err := client.New(client.Options{Hosts: uri.Hosts, Password: cfg.Password, Node: true,
 		Label: cfg.Label, Logger: cfg.Logger})
 	if err != nil {

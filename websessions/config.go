@@ -23,7 +23,12 @@ const (
 // Config configures Sessions. The zero value plus URI works. Settings tells
 // how each field is spelled as a property and in the environment.
 type Config struct {
-	URI             string   // terracotta://host[:port][,host...]/dataset; property store.tcstore.uri
+	URI string // terracotta://host[:port][,host...]/dataset; property store.tcstore.uri
+	// TCConfigURL is the other way to name the servers, that of 4.x: a host list
+	// such as server1:9410,server2:9410, or the path or the file:, http: or https:
+	// URL of a tc-config.xml with them, which New reads once. The dataset is then
+	// named after ContextPath: the path without its first slash, or websessions.
+	TCConfigURL     string
 	OffheapResource string   // off-heap resource of the dataset; "" = the cluster's first
 	DiskResource    string   // data directory of the dataset; "" = the platform's
 	Tags            []string // shown to operators
@@ -141,6 +146,9 @@ func (c Config) Validate() error {
 	var errs []error
 	bad := func(name, format string, v ...any) {
 		errs = append(errs, fmt.Errorf(Prefix+name+": "+format, v...))
+	}
+	if c.URI != "" && c.TCConfigURL != "" {
+		bad("tcConfigUrl", "is set, and store.tcstore.uri is set too; which one counts?")
 	}
 	if c.URI != "" {
 		if _, err := parseURI(c.URI); err != nil {

@@ -56,11 +56,11 @@ type Sessions struct {
 	idle    chan struct{} // closed when closed and running is 0
 }
 
-// New returns Sessions on the cluster of cfg.URI. It does not wait for the
-// cluster: requests do, each at most for NonStopTimeout, and Ready does.
+// New returns Sessions on the cluster of cfg.URI or cfg.TCConfigURL. It does not
+// wait for the cluster: requests do, each at most for NonStopTimeout, and Ready does.
 func New(cfg Config) (*Sessions, error) {
 	err := cfg.Validate()
-	if cfg.URI == "" {
+	if cfg.URI == "" && cfg.TCConfigURL == "" {
 		err = errors.Join(fmt.Errorf("%sstore.tcstore.uri is missing; example: terracotta://server:9410/sessions", Prefix), err)
 	}
 	if err != nil {
