@@ -66,8 +66,13 @@ type arena struct {
 	spans  []span  // by number; 0 is none's
 	idle   []uint32
 	ready  [classes]uint32 // spans of the class with free slots, linked by next and prev
+	slots  [classes]int    // free slots in the spans of the class
+	victim uint32          // span that is being emptied, 0 for none: it gets no new blocks
+	moved  int             // slots of the victim that were looked at
+	cursor int             // where the search for a victim goes on
 
 	mapped uint64 // bytes taken from the operating system
+	taken  uint64 // bytes of spans and of larger blocks
 	used   uint64 // bytes of blocks
 	blocks uint64
 }
@@ -117,6 +122,7 @@ func (a *arena) take(n int) ref {
 		s.carved++
 	}
 	s.used++
+	a.slots[c]--
 	if s.full() {
 		a.unlist(id)
 	}
@@ -148,11 +154,12 @@ func (a *arena) give(r ref, n int) {
 	block(a.at(r)).setFree(s.free)
 	s.free = uint16(slot + 1)
 	s.used--
+	a.slots[s.class]++
 	if s.used == 0 {
 		a.dropSpan(id)
 		return
 	}
-	if !s.listed {
+	if !s.listed && id != a.victim {
 		a.list(id)
 	}
 }
@@ -183,6 +190,7 @@ func (a *arena) newSpan(c int) uint32 {
 	for i := range spanPages(c) {
 		k.owner[page+i] = id
 	}
+	a.slots[c] += a.spans[id].slots()
 	a.list(id)
 	return id
 }
@@ -192,10 +200,15 @@ func (a *arena) dropSpan(id uint32) {
 	if s.listed {
 		a.unlist(id)
 	}
+	if id == a.victim {
+		a.victim = 0
+	}
+	a.slots[s.class] -= s.slots()
 	k := &a.chunks[s.chunk]
 	for i := range spanPages(int(s.class)) {
 		k.owner[int(s.page)+i] = 0
 	}
+	a.spans[id] = span{}
 	a.idle = append(a.idle, id)
 	a.giveRun(int(s.chunk), int(s.page), spanPages(int(s.class)))
 }
@@ -224,6 +237,7 @@ func (a *arena) unlist(id uint32) {
 
 // run takes n pages in a row and returns their chunk and the first one.
 func (a *arena) run(n int) (number, page int) {
+	a.taken += uint64(n * pageBytes)
 	if n > chunkPages {
 		return a.newChunk(n*pageBytes, true), 0
 	}
@@ -306,11 +320,15 @@ func findRun(taken []uint64, n int) (page, longest int) {
 
 // giveRun frees n pages. A chunk of which nothing is left goes back to the operating system.
 func (a *arena) giveRun(number, page, n int) {
+	a.taken -= uint64(n * pageBytes)
 	k := &a.chunks[number]
 	if k.taken != nil {
 		k.mark(page, n, false)
 		k.most = k.left
 		if k.left < chunkPages {
+			if a.mapped-a.taken > a.taken/8+chunkBytes {
+				releaseMemory(k.mem[page*pageBytes : (page+n)*pageBytes])
+			}
 			return
 		}
 		if a.spare == 0 && a.blocks > 0 {

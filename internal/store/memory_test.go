@@ -217,3 +217,57 @@ func (r *rig) refusedView(key string, word wire.Word) {
 		r.Fatalf("%q: %v; want %s", key, err, word)
 	}
 }
+
+// Whatever sessions grow to and however many end, most of the memory that is taken is used.
+func TestMemoryOfManySizesIsMovedTogether(t *testing.T) {
+	s := newStore(t)
+	apply := func(op []byte) {
+		if out := s.Apply(s.Now()+1, op); out.Err != nil {
+			t.Fatal(out.Err)
+		}
+	}
+	apply(AppendConfigure(nil, testCluster(1<<40)))
+	apply(AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none"), Concurrency: 1}))
+	apply(AppendJoin(nil, &wire.Join{Node: nodeA, Generation: 1, Low: 1}))
+	seq := uint64(0)
+	write := func(i int) wire.Write {
+		seq++
+		return wire.Write{Dataset: shop, Key: fmt.Append(nil, "session-", i), Node: nodeA, Seq: seq, Low: seq,
+			Token: wire.Token{Term: 1, Counter: 1, Index: s.Index()}}
+	}
+	value := func(n int) []wire.Attribute { return []wire.Attribute{{Name: []byte("v"), Value: make([]byte, n)}} }
+	const sessions = 20_000
+	a := &s.st.Load().sortedDatasets()[0].segments[0].arena
+	tight := func(when string) {
+		t.Helper()
+		t.Logf("%s: %d KiB used, %d taken, %d mapped", when, a.used>>10, a.taken>>10, a.mapped>>10)
+		if a.taken > a.used+a.used/4+2*compactSlack {
+			t.Errorf("%s: %d bytes are used of %d", when, a.used, a.taken)
+		}
+	}
+	for i := range sessions {
+		apply(AppendCreate(nil, &wire.Create{Write: write(i), Set: value(i % 500)}))
+	}
+	tight("made")
+	for i := range sessions { // in another order, to another size
+		apply(AppendCommit(nil, &wire.Commit{Write: write(i * 7919 % sessions), Idle: wire.KeepIdle, Set: value(300 + i*31%700)}))
+	}
+	tight("grown")
+	point := s.Snapshot()
+	for i := range sessions {
+		if i%8 != 0 {
+			apply(AppendInvalidate(nil, &wire.Invalidate{Write: write(i), Reason: []byte("x")}))
+		}
+	}
+	if held := s.Memory().Held; held == 0 || held > a.used {
+		t.Errorf("a snapshot holds %d bytes of %d", held, a.used)
+	}
+	point.Release()
+	now := s.Now() + ms(tombstoneLife)
+	s.Apply(now, AppendPrune(nil, sessions/2)) // half of the tombstones
+	for i := range sessions / 8 {
+		apply(AppendCommit(nil, &wire.Commit{Write: write(i * 8), Idle: wire.KeepIdle, Set: value(i % 900)}))
+		s.Apply(s.Now(), AppendPrune(nil, 2))
+	}
+	tight("ended")
+}

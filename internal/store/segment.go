@@ -97,6 +97,7 @@ func (g *segment) put(h uint64, b block) {
 		at = to
 	}
 	g.schedule(g.block(at), at)
+	g.compact()
 }
 
 func (g *segment) write(b block) ref {
@@ -146,6 +147,7 @@ func (g *segment) drop(h uint64, key []byte) {
 	}
 	g.index.remove(h, at, g.epochs.newest.Load())
 	g.discard(b, at)
+	g.compact()
 }
 
 // touch sets the last access of the session b. The caller holds the lock.

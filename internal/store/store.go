@@ -27,7 +27,8 @@
 // old one in place, under the segment's lock, which readers share. A snapshot takes the
 // segments' directories as they are and begins a new epoch: what is older is
 // never changed, and blocks that are replaced are kept until the snapshot is released. Segments
-// are restored beside each other.
+// are restored beside each other. Where sessions grow and end, blocks are moved together, a few with each
+// change, so that most of the memory that is taken is used.
 // Close gives all memory back.
 //
 // # What is accounted
