@@ -299,3 +299,21 @@ func TestAccessIsNoChange(t *testing.T) {
 		t.Fatalf("another idle timeout left version %d", v)
 	}
 }
+
+// An application that adds attributes for ever must not make every answer huge.
+func TestAttackSessionThatGrowsForEver(t *testing.T) {
+	r := newRig(t, 1<<30)
+	r.ok(r.create(nodeA, "s", "", 0, 0))
+	value := strings.Repeat("v", 8<<20)
+	var last wire.Outcome
+	for i := range 5 {
+		if last = r.set(nodeA, "s", r.ticket("s"), fmt.Sprint("a", i), value); last.Err != nil {
+			break
+		}
+	}
+	if last.Err == nil || last.Err.Word != wire.ErrTooBig {
+		t.Fatalf("%+v", last)
+	}
+	r.ok(r.set(nodeA, "s", r.ticket("s"), "a0", "small")) // it may shrink, and grow again
+	r.ok(r.set(nodeA, "s", r.ticket("s"), "a9", value[:1<<20]))
+}

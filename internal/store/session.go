@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"time"
 
@@ -84,6 +85,19 @@ func (a *step) applyWrite(k kind, d *decoder) wire.Outcome {
 	return out
 }
 
+// maxSession bounds one session, by the formula. Every request of a session reads
+// it whole: one that grew to the size of its resource took three gigabytes and half
+// a minute for each answer.
+const maxSession = 32 << 20
+
+// grown refuses a session that has grown above maxSession.
+func grown(old, new uint64) *wire.Error {
+	if new <= maxSession || new <= old {
+		return nil
+	}
+	return &wire.Error{Word: wire.ErrTooBig, Text: fmt.Sprintf("the session would take %d bytes; at most %d are allowed", new, maxSession)}
+}
+
 func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
 	h := hash(c.Key)
 	g := d.segmentOf(h)
@@ -101,6 +115,9 @@ func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
 	}
 	r := &a.scratch.record
 	r.make(c, list, a.at, a.index)
+	if err := grown(0, r.cost); err != nil {
+		return err
+	}
 	if err := d.fits(0, r.cost); err != nil {
 		return err
 	}
@@ -138,7 +155,11 @@ func (a *step) commit(d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error
 		r.Version = a.index
 		r.change(list, stamp{version: a.index, by: grantOf(c.Token), seq: c.Seq})
 		r.weigh()
-		if err := d.fits(old, r.cost); err != nil {
+		err := grown(old, r.cost)
+		if err == nil {
+			err = d.fits(old, r.cost)
+		}
+		if err != nil {
 			out.Dropped = nil
 			return err
 		}
