@@ -58,6 +58,9 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	}
 	defer manage.Close()
 
+	if err := tryPort(cfg); err != nil {
+		return err
+	}
 	st := store.New()
 	sp, err := openStripe(ctx, cfg, st, log)
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
@@ -82,7 +85,7 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	ln, err := net.Listen("tcp", net.JoinHostPort(cfg.Bind, strconv.Itoa(cfg.Self.Port)))
 	if err != nil {
 		_ = closeRooms()
-		return &failure{exitFailure, err, fmt.Sprintf("is another server running? set another port for this one (now %d)", cfg.Self.Port)}
+		return portTaken(cfg, err)
 	}
 	choosePort(&cfg, ln.Addr())
 	stopAsked, stop := context.WithCancel(ctx)
@@ -120,6 +123,20 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	}
 	log.Info("terracotta-server has stopped", "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// tryPort refuses a port that is taken before the state is read, which may take
+// long. Nobody is let in yet, so the port is closed again.
+func tryPort(cfg config.Server) error {
+	ln, err := net.Listen("tcp", net.JoinHostPort(cfg.Bind, strconv.Itoa(cfg.Self.Port)))
+	if err != nil {
+		return portTaken(cfg, err)
+	}
+	return ln.Close()
+}
+
+func portTaken(cfg config.Server, err error) error {
+	return &failure{exitFailure, err, fmt.Sprintf("is another server running? set another port for this one (now %d)", cfg.Self.Port)}
 }
 
 // choosePort writes the port that the system chose where port 0 was asked for.

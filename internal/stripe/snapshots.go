@@ -1,9 +1,11 @@
 package stripe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +22,8 @@ type snapshots struct {
 	logs raft.LogStore
 	disk *lazyFS         // nil but with EverySecond
 	stop <-chan struct{} // closed when the stripe closes
+
+	starting context.Context // ends when the start is given up
 }
 
 // openSnapshots removes what crashes left half written: raft never does.
@@ -31,7 +35,35 @@ func openSnapshots(s *Stripe) (snapshots, error) {
 		}
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
-	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop}, err
+	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting}, err
+}
+
+// Open implements raft.SnapshotStore. Raft's own first reads the whole file to
+// verify its sum, and nothing interrupts that: where the start is given up it is
+// left behind, reading.
+func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	type opened struct {
+		meta *raft.SnapshotMeta
+		r    io.ReadCloser
+		err  error
+	}
+	done := make(chan opened)
+	go func() {
+		meta, r, err := s.SnapshotStore.Open(id)
+		select {
+		case done <- opened{meta, r, err}:
+		case <-s.starting.Done():
+			if err == nil {
+				r.Close()
+			}
+		}
+	}()
+	select {
+	case o := <-done:
+		return o.meta, o.r, o.err
+	case <-s.starting.Done():
+		return nil, nil, s.starting.Err()
+	}
 }
 
 // List implements raft.SnapshotStore. It leaves out older snapshots from which

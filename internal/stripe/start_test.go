@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // interrupted is a ledger whose restore is under way when the start is given up.
@@ -52,5 +54,48 @@ func TestAStartIsGivenUpWithItsContext(t *testing.T) {
 	form(t, s)
 	if got := l.list(); !slices.Equal(got, want) {
 		t.Fatalf("%d operations of %d", len(got), len(want))
+	}
+}
+
+// vast is a store whose snapshot is so large that it is never read to its end
+// before the test allows it.
+type vast struct {
+	raft.SnapshotStore
+	allow  chan struct{}
+	closed chan struct{}
+}
+
+func (e vast) Open(string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	<-e.allow
+	return &raft.SnapshotMeta{}, e, nil
+}
+
+func (e vast) Read([]byte) (int, error) { return 0, io.EOF }
+func (e vast) Close() error             { close(e.closed); return nil }
+
+// Raft's check of a snapshot's sum holds up nobody who gives up, and leaves no
+// open file behind.
+func TestVerifyingASnapshotIsGivenUpToo(t *testing.T) {
+	ctx, giveUp := context.WithCancel(t.Context())
+	e := vast{allow: make(chan struct{}), closed: make(chan struct{})}
+	failed := make(chan error)
+	go func() {
+		_, _, err := snapshots{SnapshotStore: e, starting: ctx}.Open("x")
+		failed <- err
+	}()
+	giveUp()
+	select {
+	case err := <-failed:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for the whole file")
+	}
+	close(e.allow)
+	select {
+	case <-e.closed:
+	case <-time.After(10 * time.Second):
+		t.Error("the file stays open")
 	}
 }
