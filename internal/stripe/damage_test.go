@@ -9,13 +9,16 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // written makes a data root with n operations in it and returns them.
 func written(t *testing.T, n int, snapshotAt ...int) (dir string, ops []string) {
 	t.Helper()
 	dir = t.TempDir()
-	s, _ := start(t, Config{Dir: dir}, parts{})
+	s, _ := start(t, Config{Dir: dir}, parts{files: logFiles{vfs: hasty{fs.New()}}})
 	form(t, s)
 	ops = numbered("op", n)
 	for i, op := range ops {
@@ -31,6 +34,23 @@ func written(t *testing.T, n int, snapshotAt ...int) (dir string, ops []string) 
 	}
 	return dir, ops
 }
+
+// hasty is a file system without syncs, for tests in which nothing crashes.
+type hasty struct{ types.VFS }
+
+func (h hasty) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	f, err := h.VFS.Create(dir, name, size)
+	return hastyFile{f}, err
+}
+
+func (h hasty) OpenWriter(dir, name string) (types.WritableFile, error) {
+	f, err := h.VFS.OpenWriter(dir, name)
+	return hastyFile{f}, err
+}
+
+type hastyFile struct{ types.WritableFile }
+
+func (hastyFile) Sync() error { return nil }
 
 func onlyFile(t *testing.T, pattern ...string) string {
 	t.Helper()

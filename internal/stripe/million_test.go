@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -96,7 +97,11 @@ func BenchmarkMillion(b *testing.B) {
 			open := func() *herd {
 				h := &herd{st: store.New(), sessions: *sessionsFlag}
 				h.s = startOn(b, cfg, parts{}, storeMachine{h.st})
-				form(b, h.s)
+				ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
+				defer cancel()
+				if err := h.s.Form(ctx); err != nil {
+					b.Fatal(err)
+				}
 				return h
 			}
 			h := open()

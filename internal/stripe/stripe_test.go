@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft-wal/fs"
+
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -102,7 +104,7 @@ func TestOrderOfCallsIsTheOrderOfTheLog(t *testing.T) {
 
 func TestSnapshotAndLogTogetherAreTheState(t *testing.T) {
 	dir := t.TempDir()
-	s, _ := start(t, Config{Dir: dir}, parts{})
+	s, _ := start(t, Config{Dir: dir}, parts{files: logFiles{vfs: hasty{fs.New()}}})
 	form(t, s)
 	want := numbered("op", 600) // more than trailingLogs entries
 	for i, op := range want {
