@@ -12,7 +12,7 @@ import (
 var platforms = []string{"linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64"}
 
 // programs are what a release holds for each of them.
-var programs = []string{"terracotta-server", "cluster-tool", "cart-example", "license-issuer"}
+var programs = []string{"terracotta-server", "cluster-tool", "cart-example", "license-issuer", "demo"}
 
 // Every package, tests too, compiles for every platform, and each program links.
 // The first run on a machine takes minutes, the later ones live on Go's cache.

@@ -137,11 +137,42 @@ func TestTheTutorialFromAKit(t *testing.T) {
 	if err := script("start-sample-server.sh", &said).Run(); err == nil || !strings.Contains(said.String(), "as license.xml or terracotta-license.key") {
 		t.Errorf("without a licence: %v\n%s", err, said.String())
 	}
-	for _, name := range []string{"server/bin/start-tc-server.sh", "cluster-tool/bin/cluster-tool.sh"} {
-		out, err := exec.Command(filepath.Join(root, name), "version").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), sourceVersion) {
-			t.Errorf("%s: %v\n%s", name, err, out)
-		}
+	t.Run("a tc-config of 4.x", func(t *testing.T) { guideFromKit(t, root) })
+}
+
+// guideFromKit runs the user guide's command with the file that docs/operations.md
+// shows, and configures what runs then.
+func guideFromKit(t *testing.T, root string) {
+	page, err := os.ReadFile("docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```xml\n")
+	text, _, _ := strings.Cut(rest, "```\n")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tc-config.xml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command(filepath.Join(root, "server/bin/start-tc-server.sh"), "-f", "tc-config.xml", "-n", "Server1")
+	server.Dir, server.Stdout, server.Stderr = dir, log, log
+	server.Env = append(os.Environ(), "HOME="+dir, "JAVA_OPTS=", "TC_BIND=127.0.0.1", "TC_TSA_PORT="+port, "TC_MANAGEMENT_PORT=0")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(root, "cluster-tool/bin/cluster-tool.sh"), "-t", "60000",
+		"configure", "-n", "MyCluster", "-l", devDir+"/license.xml", "-s", "localhost:"+port).CombinedOutput()
+	_ = server.Process.Signal(syscall.SIGTERM)
+	if ended := server.Wait(); err != nil || ended != nil || !strings.Contains(string(out), "Command completed successfully.") {
+		said, _ := os.ReadFile(log.Name())
+		t.Errorf("configure: %v\n%s\nserver: %v\n%s", err, out, ended, said)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "terracotta/server-data/PLATFORM")); err != nil {
+		t.Error(err)
 	}
 }
 
