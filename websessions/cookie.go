@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -102,7 +103,7 @@ func (m *Sessions) candidates(r *http.Request) []string {
 	var tokens []string
 	for _, c := range r.CookiesNamed(m.cookieName(m.secure(r))) {
 		token, ok := parseToken(c.Value)
-		if !ok || contains(tokens, token) {
+		if !ok || slices.Contains(tokens, token) {
 			continue
 		}
 		if tokens = append(tokens, token); len(tokens) == maxCandidates {
@@ -110,15 +111,6 @@ func (m *Sessions) candidates(r *http.Request) []string {
 		}
 	}
 	return tokens
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // setCookie returns the Set-Cookie line that gives the browser token, or takes

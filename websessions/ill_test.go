@@ -2,6 +2,7 @@ package websessions
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -96,7 +97,7 @@ func makeIll(m *Sessions) *ill {
 // only fails the operations named.
 func only(err error, ops ...string) func(string) error {
 	return func(op string) error {
-		if contains(ops, op) {
+		if slices.Contains(ops, op) {
 			return err
 		}
 		return nil

@@ -107,6 +107,12 @@ func (b *memory) endLocked(r *memoryRecord, reason string) {
 	}
 }
 
+// lock locks b for an operation.
+func (b *memory) lock() {
+	b.mu.Lock()
+	b.sweepLocked()
+}
+
 // sweepLocked ends what has expired, once a minute.
 func (b *memory) sweepLocked() {
 	now := b.now()
@@ -138,9 +144,8 @@ func (b *memory) ticketLocked(index uint64) wire.Token {
 }
 
 func (b *memory) load(_ context.Context, l *wire.Load) (wire.Session, error) {
-	b.mu.Lock()
+	b.lock()
 	defer b.mu.Unlock()
-	b.sweepLocked()
 	r, err := b.findLocked(string(l.Key))
 	if err != nil {
 		return wire.Session{}, err
@@ -164,9 +169,8 @@ func (b *memory) load(_ context.Context, l *wire.Load) (wire.Session, error) {
 }
 
 func (b *memory) create(_ context.Context, w *wire.Create) (wire.Outcome, error) {
-	b.mu.Lock()
+	b.lock()
 	defer b.mu.Unlock()
-	b.sweepLocked()
 	key := string(w.Key)
 	if _, err := b.findLocked(key); !wire.Is(err, wire.ErrSessionUnknown) {
 		return wire.Outcome{}, refuse(wire.ErrSessionExists, "a session with this key exists")
@@ -187,9 +191,8 @@ func (b *memory) create(_ context.Context, w *wire.Create) (wire.Outcome, error)
 func keep(v []byte) []byte { return append([]byte{}, v...) }
 
 func (b *memory) commit(_ context.Context, w *wire.Commit) (wire.Outcome, error) {
-	b.mu.Lock()
+	b.lock()
 	defer b.mu.Unlock()
-	b.sweepLocked()
 	r, err := b.findLocked(string(w.Key))
 	if err != nil {
 		return wire.Outcome{}, err
@@ -231,9 +234,8 @@ func (b *memory) commit(_ context.Context, w *wire.Commit) (wire.Outcome, error)
 }
 
 func (b *memory) invalidate(_ context.Context, w *wire.Invalidate) (wire.Outcome, error) {
-	b.mu.Lock()
+	b.lock()
 	defer b.mu.Unlock()
-	b.sweepLocked()
 	b.index++
 	r, err := b.findLocked(string(w.Key))
 	if err != nil {
@@ -244,9 +246,8 @@ func (b *memory) invalidate(_ context.Context, w *wire.Invalidate) (wire.Outcome
 }
 
 func (b *memory) renew(_ context.Context, w *wire.Renew) (wire.Outcome, error) {
-	b.mu.Lock()
+	b.lock()
 	defer b.mu.Unlock()
-	b.sweepLocked()
 	r, err := b.findLocked(string(w.Key))
 	if err != nil {
 		return wire.Outcome{}, err
