@@ -230,6 +230,11 @@ func (r *Reader) bulks() (bool, error) {
 
 // header parses "*3\r\n" or "$5\r\n"; ok is false while it has not arrived whole.
 func (r *Reader) header(kind byte, most int, what string) (n int, ok bool, err error) {
+	if n, size := number(r.buf[r.start+r.pos:r.end], kind); size > 0 && n <= most {
+		r.pos += size
+		r.scan = r.pos
+		return n, true, nil
+	}
 	line, ok, err := r.line(maxHeader, what)
 	if !ok || err != nil {
 		return 0, false, err
@@ -239,6 +244,22 @@ func (r *Reader) header(kind byte, most int, what string) (n int, ok bool, err e
 	}
 	n, err = length(line[1:], most, what)
 	return n, err == nil, err
+}
+
+// number parses a header that is usual: kind, few digits, CR LF, all there. It
+// returns the header's size, 0 where it is another one.
+func number(b []byte, kind byte) (n, size int) {
+	if len(b) < 4 || b[0] != kind {
+		return 0, 0
+	}
+	i := 1
+	for ; i < min(len(b), 8) && b[i]-'0' <= 9; i++ {
+		n = n*10 + int(b[i]-'0')
+	}
+	if i == 1 || i+1 >= len(b) || b[i] != '\r' || b[i+1] != '\n' {
+		return 0, 0
+	}
+	return n, i + 2
 }
 
 // line returns the next line without its end and moves behind it; ok is false
