@@ -86,12 +86,22 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	f.time.Store(int64(now))
 	f.applied.Store(entry.Index)
 	if f.bytes.Add(int64(len(entry.Data))) >= f.enough() {
-		select {
-		case f.grown <- struct{}{}:
-		default:
-		}
+		f.signal()
 	}
 	return outcomes
+}
+
+// want asks for a snapshot whatever the log's size.
+func (f *fsm) want() {
+	f.bytes.Add(f.enough())
+	f.signal()
+}
+
+func (f *fsm) signal() {
+	select {
+	case f.grown <- struct{}{}:
+	default:
+	}
 }
 
 // enough is how many bytes of log are worth a snapshot.

@@ -202,6 +202,9 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 func (s *Stripe) diskChanged(ill error) {
 	if ill == nil {
 		s.ill.Store(nil)
+		if s.disk != nil {
+			s.fsm.want() // a sync that failed late may have dropped what was acknowledged before
+		}
 	} else {
 		s.ill.Store(&wire.Error{Word: wire.ErrReadOnly, Text: ill.Error()})
 	}

@@ -3,8 +3,10 @@ package stripe
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,4 +112,22 @@ func TestReadsGoOnWithASlowDisk(t *testing.T) {
 	if err := <-written; err != nil {
 		t.Error(err)
 	}
+}
+
+// A late sync that failed may have dropped what was acknowledged before: once the
+// disk is well again, a snapshot makes good for it.
+func TestASnapshotFollowsALateSyncThatFailed(t *testing.T) {
+	t.Parallel()
+	dir, disk := t.TempDir(), newIllFS()
+	s, _ := start(t, Config{Dir: dir, Durability: EverySecond}, parts{files: logFiles{vfs: disk}})
+	form(t, s)
+	must(t, s, "before")
+	disk.fall(syscall.EIO)
+	eventually(t, "the disk is known to be ill", func() bool { do(s, "x"); return s.Status().DiskError != "" })
+	disk.heal()
+	eventually(t, "there is a snapshot", func() bool {
+		list, _ := filepath.Glob(filepath.Join(dir, snapFolder, "*", descriptionSum))
+		return len(list) > 0
+	})
+	must(t, s, "after")
 }
