@@ -109,16 +109,21 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 		}
 	}
 
+	manage.Detach()
+	return stopServing(srv, closeRooms, err, log)
+}
+
+// stopServing ends what serve has started, in order. cause is why it stops, nil
+// where somebody asked for it.
+func stopServing(srv *server.Server, closeRooms func() error, cause error, log *slog.Logger) error {
 	began := time.Now()
 	log.Info("terracotta-server stops")
-	manage.Detach()
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if cut := srv.Shutdown(drain); cut != nil {
 		log.Warn("some commands were cut off: they did not finish in time", "limit", drainTimeout)
 	}
-	err = errors.Join(err, closeRooms())
-	if err != nil {
+	if err := errors.Join(cause, closeRooms()); err != nil {
 		return &failure{exitFailure, err, ""}
 	}
 	log.Info("terracotta-server has stopped", "took", time.Since(began).Round(time.Millisecond))
