@@ -220,7 +220,7 @@ func (m *Sessions) InvalidateUser(ctx context.Context, user string) (int, error)
 }
 
 // Close refuses new requests, waits until running ones have committed, at most
-// until ctx ends, and closes the connection.
+// until ctx ends, leaves the cluster and closes the connection.
 func (m *Sessions) Close(ctx context.Context) error {
 	m.mu.Lock()
 	if !m.closed {
