@@ -11,7 +11,7 @@ export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up up-local down images kit check unit torture e2e test bench bench-long clean
+.PHONY: help up up-local down images kit check unit cross torture e2e test bench bench-long clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -47,8 +47,11 @@ check: ## gofmt, go vet, staticcheck
 	$(GO) run $(STATICCHECK) -tags e2e ./e2e/...
 
 unit: ## all tests that need no Docker, with the race detector
-	$(GO) test -race -shuffle=on -timeout 30m ./... # the first run on a machine compiles four platforms
+	$(GO) test -race -shuffle=on -timeout 15m ./...
 	cd bench && $(GO) test ./...
+
+cross: ## everything compiles for every platform that a release is built for
+	CROSS=1 $(GO) test -count=1 -timeout 30m -run TestReleasesCrossCompile .
 
 torture: ## 100 rounds of kill -9 under load, 100 seeds of a disk that forgets (SEED=N: that one again)
 	$(GO) test -race -count=1 -timeout 30m -run '$(if $(SEED),,TestKill|)TestForgetfulDisk' ./internal/stripe -kills 100 -seeds 100 $(if $(SEED),-seed $(SEED))
@@ -56,7 +59,7 @@ torture: ## 100 rounds of kill -9 under load, 100 seeds of a disk that forgets (
 e2e: ## the quickstart and every promise about the images, on Docker (skips without it)
 	$(GO) test -tags e2e -count=1 -timeout 12m ./e2e/...
 
-test: check unit e2e ## everything
+test: check unit cross e2e ## everything
 
 bench: ## us and the peers in turn (Redis, scs, gorilla): ratios, and docs/benchmarks.md
 	cd bench && $(GO) run . -page ../docs/benchmarks.md
