@@ -132,7 +132,6 @@ func BenchmarkMillion(b *testing.B) {
 				took = append(took, wrote.Seconds())
 			}
 			size := h.s.fsm.size.Load()
-			seq = h.seq
 			h.s.Close()
 			begin := time.Now()
 			h = open()
