@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -56,7 +57,10 @@ func (e *UnavailableError) Error() string {
 	if len(e.Servers) == 0 {
 		b.WriteString(": not sent")
 	}
-	if e.Cause != nil {
+	switch {
+	case errors.Is(e.Cause, context.DeadlineExceeded): // in words for people
+		b.WriteString(" (gave up waiting)")
+	case e.Cause != nil:
 		b.WriteString(" (" + e.Cause.Error() + ")")
 	}
 	if e.Unsure {
