@@ -263,6 +263,9 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 		return nil
 	case sent:
 		e.Servers = []Attempt{{k.conn.host, errNoAnswer}}
+		if k.refusal != nil {
+			e.Servers[0].Err = fmt.Errorf("%w; sent again, %w", k.refusal, errNoAnswer)
+		}
 		e.Unsure = k.kind == change || k.kind == once
 	case resting:
 		e.Servers = []Attempt{{k.conn.host, k.refusal}}
