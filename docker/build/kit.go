@@ -156,11 +156,15 @@ func command(ctx context.Context, o options, env []string, name string, args ...
 }
 
 func addTexts(t tree, _ options) error {
-	names, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		return err
+	names := []string{"LICENSE", "EULA", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/decisions/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		names = append(names, pages...)
 	}
-	for _, name := range append(names, "LICENSE", "EULA", "README.md", "CHANGELOG.md") {
+	for _, name := range names {
 		if err := t.addFrom(name, filepath.ToSlash(name), 0o644); err != nil {
 			return err
 		}
