@@ -17,6 +17,8 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
+
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 )
 
 // project is one run of compose.yaml beside whatever else runs here.
@@ -31,27 +33,13 @@ func newProject(t *testing.T) project {
 	p := project{name: fmt.Sprintf("e2e%d", time.Now().UnixNano())}
 	p.env = append(p.env, "COMPOSE_PROJECT_NAME="+p.name)
 	for _, v := range []string{"TERRACOTTA_PORT", "MANAGEMENT_PORT"} {
-		p.env = append(p.env, v+"="+freePort(t))
+		p.env = append(p.env, v+"="+testcluster.FreePort(t))
 	}
-	one, two := freePort(t), freePort(t)
+	one, two := testcluster.FreePort(t), testcluster.FreePort(t)
 	p.env = append(p.env, "CART1_PORT="+one, "CART2_PORT="+two)
 	p.cart1, p.cart2 = net.JoinHostPort("127.0.0.1", one), net.JoinHostPort("127.0.0.1", two)
 	t.Cleanup(func() { p.clear(t) })
 	return p
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 func (p project) label() filters.Args {

@@ -20,6 +20,8 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/testcontainers/testcontainers-go"
+
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 )
 
 func TestEachImageIsOneStaticBinaryWithoutAShell(t *testing.T) {
@@ -200,8 +202,8 @@ func TestStartToHealth(t *testing.T) {
 	if err := exec.Command(program, "version").Run(); err != nil {
 		t.Skipf("the kit is for another kind of machine: %v", err)
 	}
-	settings := append(os.Environ(), "TC_BIND=127.0.0.1", "TC_TSA_PORT="+freePort(t), "TC_TSA_GROUP_PORT="+freePort(t),
-		"TC_MANAGEMENT_PORT="+freePort(t), "TC_DATA_ROOT="+t.TempDir())
+	settings := append(os.Environ(), "TC_BIND=127.0.0.1", "TC_TSA_PORT="+testcluster.FreePort(t), "TC_TSA_GROUP_PORT="+testcluster.FreePort(t),
+		"TC_MANAGEMENT_PORT="+testcluster.FreePort(t), "TC_DATA_ROOT="+t.TempDir())
 	for round := range 3 { // the first one makes its data root, the others read it
 		server := exec.CommandContext(t.Context(), program)
 		var said bytes.Buffer

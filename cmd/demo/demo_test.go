@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 )
 
 var built string // folder of programs, "" = not made
@@ -85,12 +87,7 @@ func await(t *testing.T, what string, ok func() bool) {
 func freePorts(t *testing.T) (env []string, byName map[string]string) {
 	byName = map[string]string{}
 	for _, p := range ports {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		_, port, _ := net.SplitHostPort(ln.Addr().String())
+		port := testcluster.FreePort(t)
 		byName[p.variable] = port
 		env = append(env, p.variable+"="+port)
 	}

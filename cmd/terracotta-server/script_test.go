@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 )
 
 func TestMain(m *testing.M) {
@@ -31,8 +33,8 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process of a race build ends a second late
-			env.Setenv("TC_TSA_PORT", freePort(env.T().(testing.TB)))
-			env.Setenv("FREE_PORT", freePort(env.T().(testing.TB)))
+			env.Setenv("TC_TSA_PORT", testcluster.FreePort(env.T().(testing.TB)))
+			env.Setenv("FREE_PORT", testcluster.FreePort(env.T().(testing.TB)))
 			env.Setenv("TC_MANAGEMENT_PORT", "off") // scripts run beside each other
 			env.Setenv("TC_DATA_ROOT", filepath.Join(env.WorkDir, "dataroots"))
 			env.Setenv("TC_BIND", "127.0.0.1")
@@ -73,17 +75,6 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePort returns a port that nobody listens on at the moment.
-func freePort(t testing.TB) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
-}
-
 // BenchmarkStartToHealth starts the server as a process until health succeeds,
 // the way an image does. The promise is under 300 ms.
 func BenchmarkStartToHealth(b *testing.B) {
@@ -92,7 +83,7 @@ func BenchmarkStartToHealth(b *testing.B) {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
-	env := []string{"TC_DATA_ROOT=" + filepath.Join(dir, "data"), "TC_TSA_PORT=" + freePort(b), "TC_BIND=127.0.0.1", "TC_TRUSTED_KEYS=" + dir, "HOSTNAME=bench"}
+	env := []string{"TC_DATA_ROOT=" + filepath.Join(dir, "data"), "TC_TSA_PORT=" + testcluster.FreePort(b), "TC_BIND=127.0.0.1", "TC_TRUSTED_KEYS=" + dir, "HOSTNAME=bench"}
 	for b.Loop() {
 		server := exec.Command(binary)
 		server.Env = env

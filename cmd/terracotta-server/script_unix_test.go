@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 )
 
 // A data root that the server's user cannot write stops the start with the
@@ -35,7 +37,7 @@ func TestUnwritableDataRoot(t *testing.T) {
 	}
 	cmd := exec.Command(binary) // testscript.Main runs the command of this name
 	cmd.Dir = dir
-	cmd.Env = []string{"TC_DATA_ROOT=" + volume, "TC_TSA_PORT=" + freePort(t), "TC_BIND=127.0.0.1", "TC_TRUSTED_KEYS=" + volume,
+	cmd.Env = []string{"TC_DATA_ROOT=" + volume, "TC_TSA_PORT=" + testcluster.FreePort(t), "TC_BIND=127.0.0.1", "TC_TRUSTED_KEYS=" + volume,
 		"HOSTNAME=test", "GORACE=atexit_sleep_ms=0"}
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}

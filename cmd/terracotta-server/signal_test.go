@@ -40,7 +40,7 @@ func launch(t *testing.T, root, keys string) *process {
 	if err := os.Symlink(os.Args[0], binary); err != nil && !os.IsExist(err) {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port := testcluster.FreePort(t)
 	p := &process{t: t, cmd: exec.Command(binary), addr: net.JoinHostPort("127.0.0.1", port)}
 	p.cmd.Env = []string{"TC_DATA_ROOT=" + filepath.Join(root, "data"), "TC_TSA_PORT=" + port, "TC_BIND=127.0.0.1", "TC_TRUSTED_KEYS=" + keys,
 		"TC_MANAGEMENT_PORT=off", "HOSTNAME=box", "GORACE=atexit_sleep_ms=0"}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 )
 
 // builtKit makes a kit in a folder of the test's own and returns its root, with
@@ -41,16 +42,6 @@ func builtKit(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return root
-}
-
-func freePort(t *testing.T) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	return port
 }
 
 // awaitPage returns what address answers once it answers 200.
@@ -81,7 +72,7 @@ func TestTheTutorialFromAKit(t *testing.T) {
 	ports := map[string]string{}
 	env := append(os.Environ(), "JAVA_OPTS=")
 	for _, name := range []string{"TERRACOTTA_PORT", "MANAGEMENT_PORT", "CART1_PORT", "CART2_PORT"} {
-		ports[name] = freePort(t)
+		ports[name] = testcluster.FreePort(t)
 		env = append(env, name+"="+ports[name])
 	}
 	script := func(name string, out io.Writer) *exec.Cmd {
@@ -153,7 +144,7 @@ func guideFromKit(t *testing.T, root string) {
 	if err := os.WriteFile(filepath.Join(dir, "tc-config.xml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port := testcluster.FreePort(t)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
