@@ -1,7 +1,6 @@
 package stripe
 
 import (
-	"bytes"
 	"errors"
 	"runtime"
 	"sync"
@@ -181,12 +180,8 @@ func (s *Stripe) propose(b *batch) {
 		return
 	}
 	seal(b.env, s.clock.read(), len(b.done))
-	entry := b.env
-	if s.journal == nil {
-		entry = bytes.Clone(entry) // the log in memory keeps it, the one on disk does not
-	}
 	s.flight.Store(b)
-	f := s.raft.Apply(entry, enqueueTimeout)
+	f := s.raft.Apply(b.env, enqueueTimeout) // the log copies it
 	err := f.Error()
 	if !s.flight.CompareAndSwap(b, nil) {
 		return // Close gave it up

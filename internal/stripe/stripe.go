@@ -166,8 +166,7 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 			return storage{}, fmt.Errorf("durability %q takes no data root, and %q is given", MemoryOnly, s.cfg.Dir)
 		}
 		s.id = newIdentity().ID
-		mem := raft.NewInmemStore()
-		return storage{mem, mem, raft.NewDiscardSnapshotStore()}, nil
+		return storage{&memoryLog{}, raft.NewInmemStore(), raft.NewDiscardSnapshotStore()}, nil
 	case EveryWrite, EverySecond:
 	default:
 		return storage{}, fmt.Errorf("durability %q is none of %q, %q, %q", s.cfg.Durability, EveryWrite, EverySecond, MemoryOnly)
