@@ -25,7 +25,12 @@ const enqueueTimeout = 2 * time.Second
 type batch struct {
 	env  []byte // an envelope whose head is filled in by seal
 	done []func(wire.Outcome, error)
+
+	answered bool // by the fsm; to be read once raft has answered without an error
 }
+
+// is reports whether data is this batch's own memory, and not only has the same bytes.
+func (b *batch) is(data []byte) bool { return len(data) == len(b.env) && &data[0] == &b.env[0] }
 
 // queue gathers operations into batches, in the order of the calls. One
 // goroutine takes them.
@@ -131,7 +136,7 @@ func (q *queue) recycle(b *batch) {
 		return
 	}
 	clear(b.done)
-	b.env, b.done = b.env[:envelopeSize], b.done[:0]
+	b.env, b.done, b.answered = b.env[:envelopeSize], b.done[:0], false
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.spare) < 4 {
@@ -180,23 +185,20 @@ func (s *Stripe) propose(b *batch) {
 		return
 	}
 	seal(b.env, s.clock.read(), len(b.done))
-	s.flight.Store(b)
-	f := s.raft.Apply(b.env, enqueueTimeout) // the log copies it
-	err := f.Error()
-	if !s.flight.CompareAndSwap(b, nil) {
-		return // Close gave it up
-	}
-	if err != nil {
-		b.answer(nil, s.proposalError(err))
-		return
-	}
-	switch r := f.Response().(type) {
-	case []wire.Outcome:
-		b.answer(r, nil)
+	s.fsm.flight.Store(b)
+	err := s.raft.Apply(b.env, enqueueTimeout).Error() // the log copies it
+	switch {
+	case s.fsm.flight.CompareAndSwap(b, nil):
+		if err == nil {
+			b.answer(nil, &wire.Error{Word: wire.ErrUnsure, Text: "this server's log is damaged"})
+		} else {
+			b.answer(nil, s.proposalError(err))
+		}
+	case err == nil && b.answered:
+		s.queue.recycle(b)
 	default:
-		b.answer(nil, &wire.Error{Word: wire.ErrUnsure, Text: "this server's log is damaged"})
+		// Close gave it up, or raft ended between the fsm's answer and its own.
 	}
-	s.queue.recycle(b)
 }
 
 func (b *batch) answer(outcomes []wire.Outcome, err error) {

@@ -3,6 +3,7 @@ package stripe
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -55,6 +56,9 @@ type fsm struct {
 	damage    atomic.Pointer[error]
 	restoring error // why the last Restore failed
 
+	flight   atomic.Pointer[batch] // proposed and not answered; who takes it out answers it
+	outcomes []wire.Outcome        // scratch of Apply
+
 	mu     sync.Mutex
 	config raft.Configuration // the last committed one
 }
@@ -64,9 +68,10 @@ var (
 	_ raft.ConfigurationStore = (*fsm)(nil)
 )
 
-// Apply implements raft.FSM. The answer is a []wire.Outcome, or an error where
-// the entry could not be read: then nothing of it, or only a part, was applied,
-// and this server must not go on.
+// Apply implements raft.FSM. It answers the batch that the entry is made of: by
+// way of raft's own answer the callers would wait for two more goroutines. It
+// returns an error where the entry could not be read: then nothing of it, or only
+// a part, was applied, and this server must not go on.
 func (f *fsm) Apply(entry *raft.Log) any {
 	if p := f.damage.Load(); p != nil {
 		return *p
@@ -74,10 +79,10 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	if err := checkEnvelope(entry.Data); err != nil {
 		return f.broken(entry.Index, err)
 	}
-	now, count := envelopeTime(entry.Data)
-	outcomes := make([]wire.Outcome, 0, count)
+	now, _ := envelopeTime(entry.Data)
+	f.outcomes = f.outcomes[:0]
 	err := openEnvelope(entry.Data, func(now store.Time, op []byte) {
-		outcomes = append(outcomes, f.m.Apply(now, op))
+		f.outcomes = append(f.outcomes, f.m.Apply(now, op))
 	})
 	if err != nil {
 		return f.broken(entry.Index, err)
@@ -87,7 +92,12 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	if f.bytes.Add(int64(len(entry.Data))) >= f.enough() {
 		f.signal()
 	}
-	return outcomes
+	if b := f.flight.Load(); b != nil && b.is(entry.Data) && f.flight.CompareAndSwap(b, nil) {
+		b.answered = true
+		b.answer(f.outcomes, nil)
+	}
+	clear(f.outcomes)
+	return nil
 }
 
 // want asks for a snapshot whatever the log's size.
@@ -187,13 +197,37 @@ func (s *fsmSnapshot) write(sink io.Writer) error {
 	if _, err := sink.Write([]byte{snapshotFormat}); err != nil {
 		return err
 	}
-	buf := bufio.NewWriterSize(newPacer(sink, s.f.stop, s.f.bytes.Load), pieceBytes)
+	buf := bufio.NewWriterSize(stoppable{sink, s.f.stop}, 256<<10)
 	n, err := s.view.WriteTo(buf)
 	if err != nil {
 		return err
 	}
 	s.f.size.Store(n + 1)
 	return buf.Flush()
+}
+
+// stoppable is a writer that fails once stop is closed, also within a large Write.
+type stoppable struct {
+	w    io.Writer
+	stop <-chan struct{}
+}
+
+// Write implements io.Writer.
+func (s stoppable) Write(b []byte) (int, error) {
+	written := 0
+	for {
+		select {
+		case <-s.stop:
+			return written, errors.New("the server is stopping")
+		default:
+		}
+		part := b[written:min(len(b), written+256<<10)]
+		n, err := s.w.Write(part)
+		written += n
+		if err != nil || written == len(b) {
+			return written, err
+		}
+	}
 }
 
 // Release implements raft.FSMSnapshot.

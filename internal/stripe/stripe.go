@@ -71,7 +71,6 @@ type Stripe struct {
 	sole    atomic.Bool // it is the only voter
 	term    atomic.Uint64
 	ill     atomic.Pointer[wire.Error] // the disk cannot be written
-	flight  atomic.Pointer[batch]      // proposed and not answered
 
 	subscribers struct {
 		sync.Mutex
@@ -364,7 +363,7 @@ func (s *Stripe) close() error {
 
 // giveUp answers the batch that raft did not answer.
 func (s *Stripe) giveUp() {
-	if b := s.flight.Swap(nil); b != nil {
+	if b := s.fsm.flight.Swap(nil); b != nil {
 		b.answer(nil, s.proposalError(raft.ErrRaftShutdown))
 	}
 }
