@@ -26,9 +26,15 @@ const dataset = "sessions"
 
 func newRig(t testing.TB, cfg Config) *rig {
 	t.Helper()
+	return newRigOn(t, cfg, stripe.Config{Durability: stripe.MemoryOnly}, 64<<20)
+}
+
+// newRigOn is newRig with a disk and an off-heap resource of size bytes.
+func newRigOn(t testing.TB, cfg Config, disk stripe.Config, size uint64) *rig {
+	t.Helper()
 	st := store.New()
 	t.Cleanup(st.Close)
-	s, err := stripe.Open(context.Background(), stripe.Config{Durability: stripe.MemoryOnly}, st)
+	s, err := stripe.Open(context.Background(), disk, st)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +48,7 @@ func newRig(t testing.TB, cfg Config) *rig {
 	t.Cleanup(r.Ownership.Close)
 	r.agree(store.AppendConfigure(nil, &wire.Cluster{Name: "C", Stripes: []wire.StripeConfig{{
 		Servers:          []wire.ServerConfig{{Name: "tc1", Host: "tc1", Port: 9410, GroupPort: 9430}},
-		OffheapResources: []wire.OffheapResource{{Name: "offheap-1", Size: 64 << 20}},
+		OffheapResources: []wire.OffheapResource{{Name: "offheap-1", Size: size}},
 		DataDirectories:  []wire.DataDirectory{{Name: "PLATFORM", Path: "/data", Platform: true}},
 		FailoverPriority: "availability",
 	}}}))

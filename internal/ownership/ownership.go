@@ -35,6 +35,8 @@ type Config struct {
 	ServerName      string
 	MaxValue        int          // largest value of an attribute, in bytes
 	Logger          *slog.Logger // nil: nothing is logged
+
+	watch func(op []byte) // sees each expiry and prune entry before it is proposed; for tests
 }
 
 // Ownership is the active's view of nodes and sessions. Its methods may be
@@ -68,6 +70,9 @@ func New(cfg Config, s *stripe.Stripe, st *store.Store) *Ownership {
 	}
 	if cfg.MaxValue == 0 {
 		cfg.MaxValue = wire.DefaultMaxValue
+	}
+	if cfg.watch == nil {
+		cfg.watch = func([]byte) {}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

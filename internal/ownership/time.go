@@ -14,8 +14,8 @@ const (
 	expiryInterval = 200 * time.Millisecond // how often the store is asked what is due
 	touchInterval  = time.Second            // how long an access waits to be proposed with others
 	absentInterval = time.Second            // how often absent nodes are looked at
-	expiryPause    = 5 * time.Millisecond   // between two expiry entries, so that requests come between
-	expiryLimit    = 256                    // sessions per expiry entry
+	expiryLimit    = 256                    // sessions or tombstones per entry: about half a millisecond
+	expiryRestMin  = 100 * time.Microsecond // between two expiry entries, so that requests come between
 	touchLimit     = 256                    // accesses per entry
 	pendingLimit   = 64 << 10               // accesses that wait, at most: then they are proposed at once
 )
@@ -107,6 +107,7 @@ func (o *Ownership) keepTime() {
 	defer tick.Stop()
 	var active bool
 	var touched, looked time.Time
+	var rested <-chan time.Time // more is due, and the rest before it is over
 	for {
 		select {
 		case <-o.ctx.Done():
@@ -116,9 +117,10 @@ func (o *Ownership) keepTime() {
 		case <-o.accesses.full:
 			touched = time.Time{}
 		case <-tick.C:
+		case <-rested:
 		}
 		if o.stripe.Now() == 0 {
-			active = false
+			active, rested = false, nil
 			continue
 		}
 		now := time.Now()
@@ -134,7 +136,10 @@ func (o *Ownership) keepTime() {
 			looked = now
 			o.removeAbsent(o.ctx)
 		}
-		o.expire(o.ctx)
+		rested = nil
+		if rest := o.expire(o.ctx); rest > 0 {
+			rested = time.After(rest)
+		}
 	}
 }
 
@@ -154,40 +159,44 @@ func (o *Ownership) touch(ctx context.Context) bool {
 	}
 }
 
-// expire proposes the end of sessions whose time is up, one bounded entry after
-// the other. The accesses that wait are proposed before: nobody who was just
-// seen is expired.
-func (o *Ownership) expire(ctx context.Context) {
-	for {
-		due, prune := o.store.Due(o.stripe.Now(), expiryLimit)
-		if len(due) == 0 && !prune {
-			return
+// expire proposes the end of sessions whose time is up and the pruning of
+// tombstones, one bounded entry of each dataset. Where more is due it returns how
+// long to rest before the next call, else 0. The accesses that wait are proposed
+// before: nobody who was just seen is expired.
+//
+// However much is due, a change that comes meanwhile waits for one such entry at
+// most, since the next is proposed only when the last is answered; and resting as
+// long as that took leaves every other moment to requests.
+func (o *Ownership) expire(ctx context.Context) (rest time.Duration) {
+	due, prune := o.store.Due(o.stripe.Now(), expiryLimit)
+	if len(due) == 0 && !prune {
+		return 0
+	}
+	begin, more := time.Now(), prune
+	if len(due) > 0 && !o.touch(ctx) {
+		return 0
+	}
+	for _, d := range due {
+		if err := o.end(ctx, store.AppendExpire(nil, d.Dataset, d.Keys)); err != nil {
+			o.log.Debug("sessions could not be expired yet", "error", err)
+			return 0
 		}
-		more := prune
-		if len(due) > 0 && !o.touch(ctx) {
-			return
-		}
-		for _, d := range due {
-			if err := o.propose(ctx, store.AppendExpire(nil, d.Dataset, d.Keys)); err != nil {
-				o.log.Debug("sessions could not be expired yet", "error", err)
-				return
-			}
-			more = more || len(d.Keys) == expiryLimit
-		}
-		if prune {
-			if err := o.propose(ctx, store.AppendPrune(nil, expiryLimit)); err != nil {
-				return
-			}
-		}
-		if !more {
-			return // what is left, if anything, has time until the next look
-		}
-		select {
-		case <-o.ctx.Done():
-			return
-		case <-time.After(expiryPause):
+		more = more || len(d.Keys) == expiryLimit
+	}
+	if prune {
+		if err := o.end(ctx, store.AppendPrune(nil, expiryLimit)); err != nil {
+			return 0
 		}
 	}
+	if !more {
+		return 0 // what is left, if anything, has time until the next look
+	}
+	return min(max(time.Since(begin), expiryRestMin), expiryInterval)
+}
+
+func (o *Ownership) end(ctx context.Context, op []byte) error {
+	o.cfg.watch(op)
+	return o.propose(ctx, op)
 }
 
 // lastTouches proposes what waits once more, for a server that stops in order.

@@ -125,8 +125,8 @@ func (g *segment) collect(keys [][]byte, now Time, limit int) [][]byte {
 	for _, at := range g.due.until(now, limit-len(keys)+lookAhead, nil) {
 		switch b := g.block(at); {
 		case b.isDue(now):
-			if len(keys) < limit {
-				keys = append(keys, bytes.Clone(b.key()))
+			if keys = append(keys, bytes.Clone(b.key())); len(keys) == limit {
+				return keys
 			}
 		case moved < lookAhead:
 			g.due.move(&g.arena, b.place(), b.due())
