@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -65,6 +66,7 @@ func TestManySessionsExpireBesideChanges(t *testing.T) {
 		c.ends = time.Now().Add(time.Minute)
 		c.fill(n)
 		time.Sleep(time.Until(c.ends))
+		c.stall(&p)
 		c.changeDuring(n)
 		count := func() uint64 { return r.store.Memory().Blocks + r.sessions() }
 		entries, largest, size := p.steps(count())
@@ -77,7 +79,12 @@ func TestManySessionsExpireBesideChanges(t *testing.T) {
 		if want := base + (n+1)*tombstone; bytes() != want {
 			t.Errorf("%d bytes are accounted with the tombstones, not %d", bytes(), want)
 		}
+		// A new active finds all tombstones due at once.
+		r.Ownership.Close()
 		time.Sleep(11 * time.Minute)
+		r.Ownership = New(Config{watch: p.see}, r.stripe, r.store)
+		defer r.Ownership.Close()
+		time.Sleep(2 * time.Second)
 		entries, largest, _ = p.steps(count())
 		if largest > expiryLimit || entries < n/expiryLimit {
 			t.Errorf("tombstones were pruned by %d entries, at most %d at once", entries, largest)
@@ -86,6 +93,32 @@ func TestManySessionsExpireBesideChanges(t *testing.T) {
 			t.Errorf("in the end %d bytes and %d blocks are taken, not %d and %d", bytes(), r.store.Memory().Blocks, base, others)
 		}
 	})
+}
+
+// stall lets the log stand still for a moment, and holds that expiry waits
+// with at most one entry instead of filling the queue.
+func (c *crowd) stall(p *paced) {
+	c.Helper()
+	count := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.left)
+	}
+	for count() == 0 { // until expiry has begun
+		time.Sleep(expiryRest)
+	}
+	var proposed int
+	over := make(chan struct{})
+	c.stripe.Propose(store.AppendPrune(nil, 0), func(wire.Outcome, error) {
+		before := count()
+		time.Sleep(2 * expiryInterval)
+		proposed = count() - before
+		close(over)
+	})
+	<-over
+	if proposed > 1 {
+		c.Errorf("expiry proposed %d entries while the log stood still", proposed)
+	}
 }
 
 // changeDuring makes one change after the other until all but the sessions that
@@ -105,7 +138,7 @@ func (c *crowd) changeDuring(n uint64) {
 			changes++
 		}
 		before = now
-		time.Sleep(expiryRestMin)
+		time.Sleep(expiryRest)
 	}
 	if least := n / (2 * expiryLimit) / 2; uint64(changes) < least {
 		c.Errorf("%d changes were answered before the last of %d sessions had ended, not %d", changes, n, least)

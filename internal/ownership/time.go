@@ -15,7 +15,7 @@ const (
 	touchInterval  = time.Second            // how long an access waits to be proposed with others
 	absentInterval = time.Second            // how often absent nodes are looked at
 	expiryLimit    = 256                    // sessions or tombstones per entry: about half a millisecond
-	expiryRestMin  = 100 * time.Microsecond // between two expiry entries, so that requests come between
+	expiryRest     = time.Millisecond       // between two such entries, so that requests come between
 	touchLimit     = 256                    // accesses per entry
 	pendingLimit   = 64 << 10               // accesses that wait, at most: then they are proposed at once
 )
@@ -165,14 +165,14 @@ func (o *Ownership) touch(ctx context.Context) bool {
 // before: nobody who was just seen is expired.
 //
 // However much is due, a change that comes meanwhile waits for one such entry at
-// most, since the next is proposed only when the last is answered; and resting as
-// long as that took leaves every other moment to requests.
+// most and shares the next one's batch, since an entry is proposed only when the
+// last one is answered: where batches queue up, expiry slows down by itself.
 func (o *Ownership) expire(ctx context.Context) (rest time.Duration) {
 	due, prune := o.store.Due(o.stripe.Now(), expiryLimit)
 	if len(due) == 0 && !prune {
 		return 0
 	}
-	begin, more := time.Now(), prune
+	more := prune
 	if len(due) > 0 && !o.touch(ctx) {
 		return 0
 	}
@@ -191,7 +191,7 @@ func (o *Ownership) expire(ctx context.Context) (rest time.Duration) {
 	if !more {
 		return 0 // what is left, if anything, has time until the next look
 	}
-	return min(max(time.Since(begin), expiryRestMin), expiryInterval)
+	return expiryRest
 }
 
 func (o *Ownership) end(ctx context.Context, op []byte) error {
