@@ -97,6 +97,10 @@ func (b *blockWriter) bool(v bool) {
 }
 
 func (b *blockWriter) uint(n uint64) {
+	if len(b.buf) < 4+blockSize-binary.MaxVarintLen64 && b.err == nil {
+		b.buf = binary.AppendUvarint(b.buf, n) // nearly always; raw splits it where a block ends
+		return
+	}
 	var buf [binary.MaxVarintLen64]byte
 	b.raw(buf[:binary.PutUvarint(buf[:], n)])
 }
