@@ -3,7 +3,6 @@ package stripe
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -197,37 +196,13 @@ func (s *fsmSnapshot) write(sink io.Writer) error {
 	if _, err := sink.Write([]byte{snapshotFormat}); err != nil {
 		return err
 	}
-	buf := bufio.NewWriterSize(stoppable{sink, s.f.stop}, 256<<10)
+	buf := bufio.NewWriterSize(newPacer(sink, s.f.stop, s.f.bytes.Load), pieceBytes)
 	n, err := s.view.WriteTo(buf)
 	if err != nil {
 		return err
 	}
 	s.f.size.Store(n + 1)
 	return buf.Flush()
-}
-
-// stoppable is a writer that fails once stop is closed, also within a large Write.
-type stoppable struct {
-	w    io.Writer
-	stop <-chan struct{}
-}
-
-// Write implements io.Writer.
-func (s stoppable) Write(b []byte) (int, error) {
-	written := 0
-	for {
-		select {
-		case <-s.stop:
-			return written, errors.New("the server is stopping")
-		default:
-		}
-		part := b[written:min(len(b), written+256<<10)]
-		n, err := s.w.Write(part)
-		written += n
-		if err != nil || written == len(b) {
-			return written, err
-		}
-	}
 }
 
 // Release implements raft.FSMSnapshot.
