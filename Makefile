@@ -1,7 +1,13 @@
 # The commands of this project. The work is done in Go: docker/build, cmd/, e2e/.
 
 GO          ?= go
+FUZZ        ?= 20000x
+ROOM        ?= *
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The compose plugin of e2e: a version of our choice, beside the machine's docker-compose.
+COMPOSE_VERSION ?= v2.40.3
+COMPOSE_PLUGIN  := bin/compose-$(COMPOSE_VERSION)/cli-plugins/docker-compose
 
 # A local engine publishes ports on this machine; without this, testcontainers
 # would ask for a helper image and for the gateway's address.
@@ -11,12 +17,12 @@ export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up up-local down images kit check unit cross torture e2e test bench bench-long clean
+.PHONY: help up up-local down images kit check unit cross torture fuzz e2e test bench bench-long clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of:"
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name about; do printf '  %-12s %s\n' "$$name" "$$about"; done
-	@echo "Variables: RELEASE=1 (images, kit: refuse development keys), TERRACOTTA_PORT, MANAGEMENT_PORT, CART1_PORT, CART2_PORT (up, up-local)"
+	@echo "Variables: RELEASE=1 (images, kit: refuse development keys), TERRACOTTA_PORT, MANAGEMENT_PORT, CART1_PORT, CART2_PORT (up, up-local), COMPOSE=docker-compose (up, down: the program to use), PROFILE=pair|triple (up, down: several servers)"
 
 up: ## build the images, start the demo of compose.yaml, wait until healthy, print the URLs
 	@command -v $(GO) >/dev/null || { echo "make up needs Go 1.26 or later: https://go.dev/dl/"; exit 1; }
@@ -30,7 +36,7 @@ down: ## remove what up started: containers, volumes, network (.dev and images s
 up-local: ## the same demo as plain processes, without Docker, until Ctrl-C (sessions stay in .dev/local)
 	@CGO_ENABLED=0 $(GO) build -o bin/ ./cmd/terracotta-server ./cmd/cluster-tool ./cmd/cart-example ./cmd/license-issuer ./cmd/demo
 	@bin/license-issuer dev --dir .dev
-	@bin/demo up --data .dev/local --license .dev/license.xml --trusted-keys .dev/trusted
+	@bin/demo up --data .dev/local --license .dev/licenses/license.xml --trusted-keys .dev/trusted
 
 images: ## build the kit and the three images
 	@$(GO) run ./docker/build images
@@ -43,20 +49,39 @@ check: ## gofmt, go vet, staticcheck
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./e2e/...
 	cd bench && $(GO) vet ./...
+	cd e2e/foreign && $(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e ./e2e/...
 
 unit: ## all tests that need no Docker, with the race detector
 	$(GO) test -race -shuffle=on -timeout 15m ./...
 	cd bench && $(GO) test ./...
+	cd e2e/foreign && $(GO) test -count=1 ./...
 
 cross: ## everything compiles for every platform that a release is built for
 	CROSS=1 $(GO) test -count=1 -timeout 30m -run TestReleasesCrossCompile .
 
-torture: ## 100 rounds of kill -9 under load, 100 seeds of a disk that forgets (SEED=N: that one again)
+torture: ## 100 rounds of kill -9 under load, 100 seeds of a disk that forgets, 100 of histories under faults (SEED=N: that one again)
 	$(GO) test -race -count=1 -timeout 30m -run '$(if $(SEED),,TestKill|)TestForgetfulDisk' ./internal/stripe -kills 100 -seeds 100 $(if $(SEED),-seed $(SEED))
+	$(GO) test -race -count=1 -timeout 120m -run 'UnderFaults' ./internal/history -seeds 100 -length 5s $(if $(SEED),-seed $(SEED))
+
+# Minimising is bounded by executions: by time, it would be a minute for each
+# input that reaches something new.
+fuzz: ## every fuzz target in turn, bench's too (FUZZ=10000000x: executions of each; ROOM=license: one room)
+	@grep -ro '^func Fuzz[A-Za-z0-9]*' --include='*_test.go' $(ROOM) | sed 's|/[^/]*:func | |' | sort | while read -r room target; do \
+		echo "fuzz $$room $$target"; \
+		(cd "$$room" && $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) -fuzzminimizetime 50x -timeout 0 .) || exit 1; \
+	done
+
+$(COMPOSE_PLUGIN):
+	@echo "building docker compose $(COMPOSE_VERSION) for the tests, once (a minute or two)"
+	@mkdir -p $(@D); dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cd "$$dir" && \
+	{ $(GO) mod init scratch && $(GO) get github.com/docker/compose/v2/cmd@$(COMPOSE_VERSION) && \
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X github.com/docker/compose/v2/internal.Version=$(COMPOSE_VERSION)' \
+		-o '$(CURDIR)/$@.part' github.com/docker/compose/v2/cmd; } >log 2>&1 && mv '$(CURDIR)/$@.part' '$(CURDIR)/$@' || { tail -5 log; exit 1; }
 
 e2e: ## the quickstart and every promise about the images, on Docker (skips without it)
+	@! docker version >/dev/null 2>&1 || $(MAKE) --no-print-directory $(COMPOSE_PLUGIN) || echo "no docker compose plugin: its tests skip, or fail with E2E_REQUIRED=1"
 	$(GO) test -tags e2e -count=1 -timeout 12m ./e2e/...
 
 test: check unit cross e2e ## everything

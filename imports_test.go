@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"internal/management": {"internal/stripe", "internal/wire"},
 	"internal/testcluster": {"internal/server", "internal/ownership", "internal/stripe", "internal/store",
 		"internal/wire", "license", "config"},
+	"internal/history": {"client", "internal/wire"},
 	"cmd/terracotta-server": {"internal/server", "internal/management", "internal/ownership", "internal/stripe", "internal/store",
 		"internal/resp", "internal/wire", "client", "license", "config"},
 	"cmd/cluster-tool":   {"client", "license", "config", "internal/wire"},
@@ -45,7 +46,10 @@ var owners = map[string][]string{
 	"github.com/docker/":                                       {"docker/build", "e2e"},
 	"golang.org/x/crypto/x509roots":                            {"cmd/cluster-tool", "docker/build"},
 	"crypto/ed25519":                                           {"license", "cmd/license-issuer", "internal/testcluster"},
+	"github.com/anishathalye/porcupine":                        {"internal/history"},
 	"github.com/terracotta-go/terracotta/internal/testcluster": {},
+	"github.com/terracotta-go/terracotta/internal/fuzzing":     {},
+	"github.com/terracotta-go/terracotta/internal/history":     {},
 }
 
 // standardOnly are the rooms whose users must not pay with a dependency.
@@ -84,6 +88,25 @@ func TestArrowsNameRooms(t *testing.T) {
 			if !slices.Contains(all, r) {
 				t.Errorf("arrows name %s, which does not exist", r)
 			}
+		}
+	}
+}
+
+// Whoever looks for a room finds it in the page that draws the house.
+func TestArchitectureNamesEveryRoom(t *testing.T) {
+	page, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range rooms(t) {
+		parts := strings.Split(room, "/")
+		if parts[0] == "internal" {
+			parts = parts[:2]
+		} else {
+			parts = parts[:1]
+		}
+		if name := strings.Join(parts, "/"); !strings.Contains(string(page), "\n| `"+name+"/` |") {
+			t.Errorf("the table of rooms lacks %s", name)
 		}
 	}
 }

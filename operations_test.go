@@ -199,28 +199,68 @@ func TestFailuresAreAsThePageTells(t *testing.T) {
 				t.Errorf("line %d: %q ends with %s", r.line, m, ends)
 			}
 		}
+		source := ""
 		for _, name := range r.tests {
-			checkTestExists(t, r.line, name)
+			source += testSource(t, r.line, name)
+		}
+		for _, m := range r.messages {
+			if parts := distinctive(m); !slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(source, p) }) {
+				t.Errorf("line %d: %q is proved by %v, which do not say any of %q", r.line, m, r.tests, parts)
+			}
 		}
 	}
 }
 
-// checkTestExists wants "ROOM TestX" or "ROOM script.txtar".
-func checkTestExists(t *testing.T, line int, name string) {
+// plainWords are those that any message may have.
+var plainWords = regexp.MustCompile(`^(a|an|and|are|at|be|but|by|can|cannot|did|do|does|file|for|has|if|in|is|it|its|no|not|now|of|on|or|server|servers|that|the|there|this|to|was|with)$`)
+
+// bare takes out punctuation, and what quotes it in tests.
+var bare = strings.NewReplacer("\\", "", ":", "", ";", "", ",", "", "(", "", ")", "", "?", "", ".", "")
+
+// distinctive returns the parts of a message of which a test that proves it has
+// one at least: two words in a row that are not both plain, or the one word there
+// is between two fillings.
+func distinctive(message string) (parts []string) {
+	var single []string
+	for piece := range strings.SplitSeq(message, "…") {
+		words := strings.Fields(bare.Replace(piece))
+		for i := range len(words) - 1 {
+			if !plainWords.MatchString(words[i]) || !plainWords.MatchString(words[i+1]) {
+				parts = append(parts, words[i]+" "+words[i+1])
+			}
+		}
+		single = append(single, words...)
+	}
+	if len(parts) == 0 {
+		return single
+	}
+	return parts
+}
+
+// testSource returns the text of "ROOM TestX" or "ROOM script.txtar", without
+// punctuation, for distinctive has none, and without what quotes.
+func testSource(t *testing.T, line int, name string) string {
 	room, test, _ := strings.Cut(name, " ")
 	if strings.HasSuffix(test, ".txtar") {
-		if _, err := os.Stat(filepath.Join(room, "testdata/script", test)); err != nil {
+		text, err := os.ReadFile(filepath.Join(room, "testdata/script", test))
+		if err != nil {
 			t.Errorf("line %d: %v", line, err)
 		}
-		return
+		return bare.Replace(string(text))
 	}
 	files, _ := filepath.Glob(filepath.Join(room, "*_test.go"))
-	if !slices.ContainsFunc(files, func(file string) bool {
+	for _, file := range files {
 		text, err := os.ReadFile(file)
-		return err == nil && test != "" && strings.Contains(string(text), "\nfunc "+test+"(")
-	}) {
-		t.Errorf("line %d: %s has no test %q", line, room, test)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, body, found := strings.Cut(string(text), "\nfunc "+test+"("); found && test != "" {
+			body, _, _ = strings.Cut(body, "\n}\n")
+			return bare.Replace(body)
+		}
 	}
+	t.Errorf("line %d: %s has no test %q", line, room, test)
+	return ""
 }
 
 // No failure of the server or the cluster tool is missing from the tables.

@@ -25,8 +25,10 @@ type ownKeys struct {
 	value   []byte
 }
 
-func newOwnKeys(ctx context.Context, s *server) (*ownKeys, error) {
-	c, err := s.node(ctx)
+func newOwnKeys(ctx context.Context, s *server) (*ownKeys, error) { return newOwnKeysOf(ctx, s.node) }
+
+func newOwnKeysOf(ctx context.Context, node func(context.Context) (*client.Client, error)) (*ownKeys, error) {
+	c, err := node(ctx)
 	if err != nil {
 		return nil, err
 	}

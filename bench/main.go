@@ -35,16 +35,17 @@ func main() {
 
 // bench is what the single benches need.
 type bench struct {
-	tc       *terracotta
-	report   *report
-	rounds   int
-	length   time.Duration // of one turn
-	sessions int           // in the memory benches
-	callers  []int         // only these; empty: all
-	alone    bool          // without peers
-	command  string        // only this one, SET or GET; "": both
-	temp     string
-	dirs     int
+	tc        *terracotta
+	report    *report
+	rounds    int
+	length    time.Duration // of one turn
+	sessions  int           // in the memory benches
+	failovers int           // rounds of each kind
+	callers   []int         // only these; empty: all
+	alone     bool          // without peers
+	command   string        // only this one, SET or GET; "": both
+	temp      string
+	dirs      int
 }
 
 // dir returns a new folder for a server's data.
@@ -74,16 +75,19 @@ func (b *bench) commands() []string {
 	return []string{"SET", "GET"}
 }
 
-// benches in the order of the page.
+// benches in the order of the page. Those on request run where they are named, or with -long.
 var benches = []struct {
-	name string
-	run  func(context.Context, *bench) error
+	name      string
+	run       func(context.Context, *bench) error
+	onRequest bool
 }{
-	{"keyvalue", keyValue},
-	{"disk", onDisk},
-	{"web", web},
-	{"memory", memory},
-	{"pauses", pauses},
+	{"keyvalue", keyValue, false},
+	{"disk", onDisk, false},
+	{"web", web, false},
+	{"memory", memory, false},
+	{"pauses", pauses, false},
+	{"failover", failOver, true},
+	{"replicated", replicated, true},
 }
 
 func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
@@ -95,6 +99,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags.IntVar(&b.rounds, "rounds", 0, "rounds of turns (default 3, long 7)")
 	flags.DurationVar(&b.length, "length", 0, "length of a turn (default 500ms, long 2s)")
 	flags.IntVar(&b.sessions, "sessions", 0, "sessions in the memory bench (default 100000, long 1000000)")
+	flags.IntVar(&b.failovers, "failovers", 20, "rounds of each kind of fail-over")
 	flags.StringVar(&b.command, "command", "", "SET or GET only")
 	flags.BoolVar(&b.alone, "alone", false, "run ours only, for a profile (keyvalue, disk)")
 	profiles := flags.String("profile", "", "directory for CPU profiles of our server and of this process")
@@ -133,7 +138,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		defer end()
 	}
 	for _, one := range benches {
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), one.name) {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), one.name) || *only == "" && one.onRequest && !*long {
 			continue
 		}
 		if err := one.run(ctx, b); err != nil {

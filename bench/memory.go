@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -203,78 +202,4 @@ func (b *bench) fillAndRestartRedis(ctx context.Context, settings []string) (f f
 	r = again
 	f.restart = time.Since(began)
 	return f, nil
-}
-
-// pauses compares the collector's pauses of a server with many sessions and of
-// one without, under the same load.
-func pauses(ctx context.Context, b *bench) error {
-	var keys [2]*ownKeys
-	var servers [2]*server
-	for i := range servers {
-		s, err := b.tc.start(ctx, b.dir("terracotta"), "memory-only", "GODEBUG=gctrace=1")
-		if err != nil {
-			return err
-		}
-		defer s.stop()
-		servers[i] = s
-		if keys[i], err = newOwnKeys(ctx, s); err != nil {
-			return err
-		}
-		defer keys[i].c.Close()
-	}
-	if err := fillOurs(ctx, keys[0].c, b.sessions); err != nil {
-		return err
-	}
-	mixed := func(i int) load {
-		k := keys[i]
-		return load{"SET and GET", servers[i].process, func(ctx context.Context, caller, i int) error {
-			if i%2 == 0 {
-				return k.set(ctx, caller, i)
-			}
-			return k.get(ctx, caller, i)
-		}}
-	}
-	seen := [2]int{len(servers[0].log.String()), len(servers[1].log.String())}
-	samples, err := inTurn(ctx, []load{mixed(0), mixed(1)}, 16, max(b.rounds, 5), 2*b.length)
-	if err != nil {
-		return err
-	}
-	var p [2]gcPauses
-	for i, s := range servers {
-		p[i] = parsePauses(s.log.String()[seen[i]:])
-	}
-	t := b.report.table(fmt.Sprintf("Pauses of the garbage collector, %d sessions against none", b.sessions),
-		"Two servers of ours under the same load (16 callers, SET and GET in turn); a pause is when the collector stops all goroutines. The ratio of p99 is wanted to be at most 1.2.",
-		"server", "collections", "pause p50", "pause p99", "longest", "operations/s", "ratio of p99", "bar")
-	t.add("with sessions", fmt.Sprint(p[0].count), micros(p[0].p50), micros(p[0].p99), micros(p[0].max), rate(samples[0]),
-		fmt.Sprintf("%.2f", p[0].p99/p[1].p99), "≤ 1.2")
-	t.add("empty", fmt.Sprint(p[1].count), micros(p[1].p50), micros(p[1].p99), micros(p[1].max), rate(samples[1]), "", "")
-	return nil
-}
-
-// gcPauses tells of the collector, in nanoseconds.
-type gcPauses struct {
-	count         int
-	p50, p99, max float64
-}
-
-// parsePauses reads lines such as "gc 7 @1.2s 1%: 0.04+2.1+0.01 ms clock, ...":
-// all goroutines stand still during the first and the third number.
-func parsePauses(trace string) (p gcPauses) {
-	var h histogram
-	for l := range strings.Lines(trace) {
-		if !strings.HasPrefix(l, "gc ") {
-			continue
-		}
-		_, rest, _ := strings.Cut(l, ": ")
-		var sweep, mark, end float64
-		if n, _ := fmt.Sscanf(rest, "%f+%f+%f ms clock", &sweep, &mark, &end); n != 3 {
-			continue
-		}
-		pause := (sweep + end) * 1e6
-		h.add(time.Duration(pause))
-		p.max = max(p.max, pause)
-	}
-	p.count, p.p50, p.p99 = int(h.count), float64(h.quantile(0.5)), float64(h.quantile(0.99))
-	return p
 }

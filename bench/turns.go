@@ -184,7 +184,10 @@ func (h *histogram) merge(o *histogram) {
 }
 
 func (h *histogram) quantile(q float64) time.Duration {
-	left := uint64(q * float64(h.count))
+	if h.count == 0 {
+		return 0
+	}
+	left := min(uint64(q*float64(h.count)), h.count-1) // with 1 it is the longest
 	for i, n := range h.buckets {
 		if uint64(n) > left {
 			return middle(i)

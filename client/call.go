@@ -289,7 +289,7 @@ func (c *Client) attemptsLocked() []Attempt {
 	if len(c.attempts) > 0 {
 		return c.attempts
 	}
-	list := make([]Attempt, len(c.o.Hosts)) // the first round is not over
+	list := make([]Attempt, len(c.o.Hosts)) // none was tried yet
 	for i, h := range c.o.Hosts {
 		list[i] = Attempt{h, errConnecting}
 	}

@@ -9,7 +9,7 @@
 // in order, so one slow command delays those behind it.
 //
 // The one idea: callers append their commands to one buffer; the first to append
-// yields the processor once and then writes all that has gathered in one system
+// yields the processor once, where there are others, and then writes all that has gathered in one system
 // call. One goroutine reads and hands out the answers. No timer is involved.
 //
 // It is standard library only, so that it costs its users no dependency.
@@ -47,6 +47,11 @@ type Options struct {
 	Logger      *slog.Logger                                                      // nil = slog.Default()
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil = net.Dialer
 
+	// StallTimeout is how long a server that owes answers may be silent, on its connection
+	// and to a second one that asks whether it lives, before the next server is tried; 0 = 1 s.
+	// It is for Hosts of several servers: where there is one, nobody else could answer.
+	StallTimeout time.Duration
+
 	// Push gets the messages that servers send unasked; nil = they are dropped. It
 	// runs on the goroutine that reads, so it must not block nor call the Client.
 	Push func(message [][]byte)
@@ -75,7 +80,7 @@ type Client struct {
 	seqs       sequence // of the changes of node
 
 	opened   map[string]wire.Open // dataset -> how it was opened, to open it again
-	attempts []Attempt            // of the last round of connecting
+	attempts []Attempt            // how the search for a server stands
 	redirect string               // the active server that a NOTACTIVE named
 }
 
@@ -96,6 +101,9 @@ func New(o Options) (*Client, error) {
 	o.Label = o.Label[:min(len(o.Label), wire.MaxLabel)]
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = 5 * time.Second
+	}
+	if o.StallTimeout <= 0 {
+		o.StallTimeout = time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

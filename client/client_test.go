@@ -340,11 +340,19 @@ func TestWhereTheNumbersStand(t *testing.T) {
 // refuses for the moment.
 func TestServerThatIsUnsure(t *testing.T) {
 	for word, unsure := range map[wire.Word]bool{wire.ErrUnsure: true, wire.ErrBusy: false} {
-		f := newFake(t, func(c *fakeConn, args []string) { c.refuse(string(word) + " sorry") })
-		c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
-		if _, err := c.Commit(within(t, 100*time.Millisecond), commit("k")); errors.Is(err, ErrUnsure) != unsure || !wire.Is(err, word) {
-			t.Errorf("%s: %v", word, err)
-		}
+		in(t, func(t *testing.T) {
+			s := newSeveral(map[string]func(string) string{"a:1": func(cmd string) string {
+				if cmd == wire.CmdCommit {
+					return string(word) + " sorry"
+				}
+				return ""
+			}})
+			c := s.client(t, "a:1")
+			if _, err := c.Commit(within(t, 100*time.Millisecond), commit("k")); errors.Is(err, ErrUnsure) != unsure || !wire.Is(err, word) {
+				t.Errorf("%s: %v", word, err)
+			}
+			c.Close()
+		})
 	}
 }
 

@@ -5,21 +5,9 @@ import (
 	"runtime"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/terracotta-go/terracotta/internal/resp"
 	"github.com/terracotta-go/terracotta/internal/wire"
-)
-
-// A node's connection on which nothing has come for pingAfter is asked for a
-// sign of life; one that owes an answer for stallAfter is given up, so that a
-// server that vanished without a word is noticed. retireAfter is for a connection
-// that only waits for its last answers.
-const (
-	pingAfter   = 5 * time.Second
-	stallAfter  = 10 * time.Second
-	retireAfter = time.Second
-	watchEvery  = time.Second
 )
 
 // keepBuffer bounds the memory that an idle connection keeps for writing.
@@ -42,6 +30,7 @@ type conn struct {
 	inflight fifo   // sent and not answered, in order
 	retired  bool   // takes no more commands; closed after its last answer
 	answers  uint64 // handed out
+	together int    // answers that were handed out with the last one
 }
 
 func newConn(host string, nc net.Conn) *conn {
@@ -62,11 +51,16 @@ func (cn *conn) Read(p []byte) (int, error) {
 }
 
 // flush writes what callers have gathered. The yield lets those who are about to
-// append do so first; it is what makes one system call serve many. mine is the
+// append do so first; it is what makes one system call serve many. One who calls
+// alone does without: it would only move to another thread. mine is the
 // caller's own call: once that is answered, somebody else goes on.
 func (c *Client) flush(cn *conn, mine *call) {
-	runtime.Gosched()
 	c.mu.Lock()
+	if cn.together > 1 || cn.inflight.len() > 1 {
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	}
 	for len(cn.out) > 0 {
 		buf := cn.out
 		cn.out, cn.spare = cn.spare[:0], nil
@@ -184,6 +178,7 @@ func (cn *conn) arrived(a *answer) (ok bool) {
 func (c *Client) settle(cn *conn, batch []answer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	cn.together = len(batch)
 	for i := range batch {
 		a := &batch[i]
 		k := cn.inflight.pop()
@@ -263,6 +258,7 @@ func (c *Client) concludeLocked(cn *conn, e *wire.Error) {
 	switch {
 	case e.Word == wire.ErrNotActive:
 		c.redirect = activeIn(e.Text)
+	case e.Word == wire.ErrStopping && len(c.o.Hosts) > 1: // another one is active soon
 	case !c.o.Node:
 		return
 	case e.Word == wire.ErrNodeGone:
@@ -273,46 +269,6 @@ func (c *Client) concludeLocked(cn *conn, e *wire.Error) {
 	c.attempts = []Attempt{{cn.host, e}}
 	cn.retired = true
 	c.cn = nil
-}
-
-// watch gives a silent connection up. It ends with done.
-func (c *Client) watch(cn *conn, done <-chan struct{}) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	last := cn.heard.Load()
-	var silent time.Duration
-	for {
-		select {
-		case <-done:
-			return
-		case <-tick.C:
-		}
-		if heard := cn.heard.Load(); heard != last {
-			last, silent = heard, 0
-			continue
-		}
-		silent += watchEvery
-		c.mu.Lock()
-		owes := cn.inflight.len() > 0
-		retired := cn.retired
-		var flush *conn
-		if !owes && !retired && silent >= pingAfter && c.cn == cn {
-			k := c.newCall(repeatable) // nobody waits for the answer
-			k.args = append(k.args, []byte("PING"))
-			flush = c.sendLocked(cn, k)
-			k.state.Store(abandoned)
-			silent = 0
-		}
-		c.mu.Unlock()
-		if flush != nil {
-			c.flush(flush, nil)
-		}
-		if owes && (silent >= stallAfter || retired && silent >= retireAfter) {
-			c.log.Warn("terracotta server has stopped answering", "server", cn.host, "silent", silent)
-			cn.nc.Close()
-			return
-		}
-	}
 }
 
 // fifo is a queue of calls that keeps its memory.

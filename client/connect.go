@@ -7,39 +7,23 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/resp"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-const (
-	stagger     = 150 * time.Millisecond // before the next server is tried beside a silent one
-	maxServers  = 16                     // tried in one round, redirects included
-	complain    = 30 * time.Second       // between two log lines about the same outage
-	stableAfter = time.Second            // a connection that lived so long was a good one
-)
+const stableAfter = time.Second // a connection that lived so long was a good one
 
 // run keeps a connection until Close. It is the goroutine that reads, too, so
 // there is never more than one connection generation.
 func (c *Client) run() {
 	var failures int
-	var logged time.Time
-	for c.ctx.Err() == nil {
-		cn, tried := c.round()
+	for {
+		cn := c.search()
 		if cn == nil {
-			c.noServer(tried)
-			if c.ctx.Err() == nil && time.Since(logged) > complain {
-				logged = time.Now()
-				c.log.Warn("no terracotta server can be used yet; trying again until one can", "tried", attemptText(tried))
-			}
-			c.pause(failures)
-			failures++
-			continue
+			return
 		}
-		logged = time.Time{}
 		began := time.Now()
 		err := c.serve(cn)
 		if c.ctx.Err() == nil && !errors.Is(err, errRetired) {
@@ -49,12 +33,16 @@ func (c *Client) run() {
 			failures = 0
 		}
 		if failures > 0 {
-			c.pause(failures)
+			if errors.Is(err, errRetired) && failures < 100 { // an election may be under way
+				c.pause(min(failures, electionTries))
+			} else {
+				c.pause(failures)
+			}
 		}
 	}
 }
 
-// pause waits between two rounds, or until Close.
+// pause waits between two connections, or until Close.
 func (c *Client) pause(failures int) {
 	t := time.NewTimer(backoff(failures))
 	defer t.Stop()
@@ -64,160 +52,8 @@ func (c *Client) pause(failures int) {
 	}
 }
 
-func attemptText(list []Attempt) string {
-	var b strings.Builder
-	for i, a := range list {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(a.Server + ": " + a.Err.Error())
-	}
-	return b.String()
-}
-
-// noServer remembers why a round failed, for the errors of calls that give up.
-// Where a server said what waiting cannot change, nobody waits.
-func (c *Client) noServer(tried []Attempt) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.attempts = tried
-	for _, a := range tried {
-		var e *wire.Error
-		var p *resp.ProtocolError
-		if errors.As(a.Err, &e) && final(e.Word) || errors.As(a.Err, &p) {
-			for _, k := range append(c.backlog, c.resting...) {
-				u := k.unsure
-				c.failLocked(k, &UnavailableError{Command: string(k.args[0]), Servers: tried, Unsure: u})
-			}
-			c.backlog, c.resting = nil, nil
-			return
-		}
-	}
-}
-
-// final reports refusals of a handshake that no waiting mends.
-func final(w wire.Word) bool {
-	switch w {
-	case wire.ErrNoAuth, wire.ErrWrongPass, wire.ErrBadRequest, wire.ErrGeneric:
-		return true
-	}
-	return false
-}
-
-// dialed is what became of one dialling: a connection on which HELLO was
-// answered, or the reason why there is none.
-type dialed struct {
-	host string
-	cn   *conn
-	err  error
-}
-
-// round tries each server until one takes us. Names are resolved anew by each
-// dialling. A silent server holds up the others only for a moment; the
-// node joins one after the other, so that no two servers think that it joined them.
-func (c *Client) round() (*conn, []Attempt) {
-	ctx, cancel := context.WithCancel(c.ctx)
-	hosts := c.hosts()
-	results := make(chan dialed, maxServers)
-	pending, next := 0, 0
-	defer func() {
-		cancel()
-		if pending > 0 {
-			c.wg.Go(func() { // from run, which Close awaits: the counter is not zero
-				for range pending {
-					if d := <-results; d.cn != nil {
-						d.cn.close()
-					}
-				}
-			})
-		}
-	}()
-	dial := func() {
-		host := hosts[next]
-		next++
-		pending++
-		go func() { // ends with ctx at the latest; its result is always taken
-			cn, err := c.dial(ctx, host)
-			results <- dialed{host, cn, err}
-		}()
-	}
-	var tried []Attempt
-	timer := time.NewTimer(stagger)
-	defer timer.Stop()
-	dial()
-	for pending > 0 {
-		select {
-		case <-timer.C:
-			if next < len(hosts) {
-				dial()
-				timer.Reset(stagger)
-			}
-			continue
-		case d := <-results:
-			pending--
-			err := d.err
-			if err == nil {
-				if err = c.join(d.cn); err == nil {
-					return d.cn, nil
-				}
-				d.cn.close()
-			}
-			tried = append(tried, Attempt{d.host, err})
-			var e *wire.Error
-			if errors.As(err, &e) && e.Word == wire.ErrNotActive {
-				hosts = redirected(hosts, next, activeIn(e.Text))
-			}
-		}
-		if next < len(hosts) {
-			dial()
-			timer.Reset(stagger)
-		}
-	}
-	return nil, tried
-}
-
-// hosts returns the servers in the order to try them.
-func (c *Client) hosts() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := slices.Clone(c.o.Hosts)
-	list = list[:min(len(list), maxServers)]
-	if c.redirect != "" {
-		list = redirected(list, 0, c.redirect)
-		c.redirect = ""
-	}
-	return list
-}
-
-// redirected makes active the next one to try, unless it was tried in this round
-// already: two servers may each believe the other one active.
-func redirected(hosts []string, next int, active string) []string {
-	if active == "" || slices.Contains(hosts[:next], active) {
-		return hosts
-	}
-	if i := slices.Index(hosts, active); i >= 0 {
-		hosts = slices.Delete(hosts, i, i+1)
-	} else if len(hosts) == maxServers {
-		return hosts
-	}
-	return slices.Insert(hosts, next, active)
-}
-
-// activeIn finds the host:port that the text of a NOTACTIVE names, "" where it
-// names none.
-func activeIn(text string) string {
-	for _, w := range strings.Fields(text) {
-		w = strings.TrimRight(w, ".,;")
-		host, port, err := net.SplitHostPort(w)
-		if _, bad := strconv.ParseUint(port, 10, 16); err == nil && bad == nil && host != "" {
-			return w
-		}
-	}
-	return ""
-}
-
-// dial connects and says HELLO. ctx ends with the round, but a connection that
-// was made stays until it is closed or the client is.
+// dial connects and says HELLO. ctx bounds both, but a connection that was made
+// stays until it is closed or the client is.
 func (c *Client) dial(ctx context.Context, host string) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.DialTimeout)
 	defer cancel()
@@ -236,7 +72,12 @@ func (c *Client) dial(ctx context.Context, host string) (*conn, error) {
 		args = append(args, []byte("AUTH"), []byte("default"), []byte(c.o.Password))
 	}
 	nc.SetDeadline(time.Now().Add(c.o.DialTimeout))
-	if _, err := cn.ask(args...); err != nil {
+	unwatch := context.AfterFunc(ctx, func() { nc.Close() })
+	_, err = cn.ask(args...)
+	if !unwatch() { // whatever was said, nc is closed
+		err = fmt.Errorf("answer to HELLO: %w", context.Cause(ctx))
+	}
+	if err != nil {
 		cn.close()
 		return nil, err
 	}
@@ -315,9 +156,7 @@ func (c *Client) join(cn *conn) error {
 func (c *Client) serve(cn *conn) error {
 	done := make(chan struct{})
 	defer close(done)
-	if c.o.Node {
-		c.wg.Go(func() { c.watch(cn, done) })
-	}
+	c.wg.Go(func() { c.watch(cn, done) })
 	c.mu.Lock()
 	c.cn = cn
 	c.attempts = nil

@@ -179,7 +179,7 @@ func TestGarbageIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-func TestRedirects(t *testing.T) {
+func TestAddressInNotActive(t *testing.T) {
 	for text, want := range map[string]string{
 		"this server is not active; ask terracotta-2:9410.": "terracotta-2:9410",
 		"ask [::1]:9410, please":                            "[::1]:9410",
@@ -191,26 +191,6 @@ func TestRedirects(t *testing.T) {
 		if got := activeIn(text); got != want {
 			t.Errorf("%q names %q, want %q", text, got, want)
 		}
-	}
-	hosts := func(s string) []string { return strings.Fields(s) }
-	for _, c := range []struct {
-		hosts  string
-		next   int
-		active string
-		want   string
-	}{
-		{"a b c", 1, "c", "a c b"},
-		{"a b c", 1, "a", "a b c"}, // tried already
-		{"a b c", 1, "d", "a d b c"},
-		{"a b c", 3, "d", "a b c d"},
-		{"a b c", 0, "", "a b c"},
-	} {
-		if got := strings.Join(redirected(hosts(c.hosts), c.next, c.active), " "); got != c.want {
-			t.Errorf("%v: got %s", c, got)
-		}
-	}
-	if full := redirected(make([]string, maxServers), 0, "x"); len(full) != maxServers {
-		t.Error("a round grows without end")
 	}
 }
 

@@ -142,9 +142,17 @@ func (c *Client) Configure(ctx context.Context, r *wire.ConfigureRequest) (a wir
 }
 
 // Stop stops the server in order. A server that is stopping already is a success.
-func (c *Client) Stop(ctx context.Context) error {
+func (c *Client) Stop(ctx context.Context) error { return c.stopWith(ctx) }
+
+// StopCluster stops the server as one of all those of its stripe: it hands
+// nothing over.
+func (c *Client) StopCluster(ctx context.Context) error {
+	return c.stopWith(ctx, []byte(wire.StopCluster))
+}
+
+func (c *Client) stopWith(ctx context.Context, args ...[]byte) error {
 	k := c.newCall(once)
-	k.args = append(k.args, []byte(wire.CmdStop))
+	k.args = append(append(k.args, []byte(wire.CmdStop)), args...)
 	if err := c.call(ctx, k, nil); !wire.Is(err, wire.ErrStopping) {
 		return err
 	}

@@ -17,6 +17,7 @@ package config
 
 import (
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -55,6 +56,8 @@ type Server struct {
 	// because all servers of a stripe must run the same Stripe.
 	Self           wire.ServerConfig
 	Bind           string // address to listen on, default 0.0.0.0
+	GroupBind      string // the same for the port for other servers, default Bind
+	Failover       FailoverTimers
 	ConfigFile     string // tc-config.xml that was read, "" = the built-in configuration
 	ManagementPort int    // 9540; 0 = any free one, NoManagement = none
 	// ManagementAsked is true where somebody chose ManagementPort: then it is an
@@ -69,6 +72,14 @@ type Server struct {
 	Password        string // shared secret of TC_PASSWORD_FILE or TC_PASSWORD, "" = none
 	MaxConnections  int
 	MaxValue        int // bytes
+}
+
+// FailoverTimers are the times by which servers of a stripe notice that the active
+// one is gone; all zero: those that package stripe takes for safe.
+type FailoverTimers struct {
+	Heartbeat, Election, Lease time.Duration
+
+	Alone time.Duration // after which the passive of a pair in availability mode goes on alone
 }
 
 // NoManagement as Server.ManagementPort means that nothing listens.

@@ -305,14 +305,20 @@ func environMap(environ []string) map[string]string {
 
 // readLimited reads a file of at most limit bytes; its errors don't repeat the path.
 func readLimited(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path) // before opening: opening a pipe would wait for whoever fills it
+	switch {
+	case err != nil:
+		return nil, bare(err)
+	case info.IsDir():
+		return nil, errors.New("is a directory, not a file")
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is not a regular file")
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, bare(err)
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && info.IsDir() {
-		return nil, errors.New("is a directory, not a file")
-	}
 	doc, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
 		return nil, bare(err)

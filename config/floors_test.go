@@ -169,7 +169,7 @@ func TestUnknownNames(t *testing.T) {
 		"TC_BNID=x":                                         "did you mean TC_BIND?",
 		"TC_SERVER3=x":                                      "not a known variable",
 		"JAVA_OPTS=-Dterracotta.bnid=x":                     "did you mean terracotta.bind?",
-		"JAVA_OPTS=-Dterracotta.websessions.rejoin=true":    "applications that use Web Sessions",
+		"JAVA_OPTS=-Dterracotta.websessions.rejoin=true":    "is a property of applications that use Web Sessions",
 		"JAVA_OPTS=-Dterracotta.completely.other.thing=abc": "not a known property",
 	} {
 		if _, err := loadServer(t, nil, given); err == nil || !strings.Contains(err.Error(), says) {
@@ -241,13 +241,23 @@ func TestSecretsAreNeverShown(t *testing.T) {
 }
 
 func TestPasswordFileFaults(t *testing.T) {
-	for name, path := range map[string]string{
-		"missing": "/nowhere/secret", "empty": writeFile(t, "empty", "\n"), "folder": t.TempDir(),
-		"large": writeFile(t, "large", strings.Repeat("x", maxSecretFile+1)), "two lines": writeFile(t, "two", "a\nb"),
+	for path, says := range map[string]string{
+		"/nowhere/secret":            "no such file",
+		writeFile(t, "empty", ""):    "holds no password",
+		writeFile(t, "line", "\r\n"): "holds no password",
+		t.TempDir():                  "directory",
+		writeFile(t, "large", strings.Repeat("x", maxSecretFile+1)): "is larger than 4 KiB",
+		writeFile(t, "two", "a\nb"):                                 "more than one line",
+		writeFile(t, "windows", "a\r\nb\r\n"):                       "more than one line",
+		writeFile(t, "zero", "a\x00b"):                              "more than one line",
 	} {
-		if _, err := loadServer(t, nil, "TC_PASSWORD_FILE="+path); err == nil || !strings.Contains(err.Error(), "TC_PASSWORD_FILE") {
-			t.Errorf("%s: %v", name, err)
+		if _, err := loadServer(t, nil, "TC_PASSWORD_FILE="+path); err == nil || !strings.Contains(err.Error(), "TC_PASSWORD_FILE") || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", path, err, says)
 		}
+	}
+	_, err := loadServer(t, nil, "TC_PASSWORD=x", "TC_PASSWORD_FILE="+writeFile(t, "one", "y"))
+	if err == nil || !strings.Contains(err.Error(), "password and password-file are both set; which one counts?") {
+		t.Errorf("both: %v", err)
 	}
 }
 

@@ -130,15 +130,9 @@ func executable() string {
 	return path
 }
 
-// Vars returns the values of the substitutions of a tc-config.xml for
-// ParseTCConfig: %h %i %H %n %t of this machine and its environment, and
-// %(property) from JAVA_OPTS, then user.home, user.name, user.dir, java.io.tmpdir.
-func Vars(environ []string) func(string) (string, bool) {
-	env := environMap(environ)
-	opts, _ := parseJavaOpts(env["JAVA_OPTS"]) // a bad line is the Load function's to report
-	return variables(env["HOSTNAME"], env, opts.props)
-}
-
+// variables returns the values of the substitutions of a tc-config.xml: %h %i %H
+// %n %t of this machine and its environment, and %(property) from props, then
+// user.home, user.name, user.dir, java.io.tmpdir.
 func variables(host string, env, props map[string]string) func(string) (string, bool) {
 	first := func(values ...string) (string, bool) {
 		for _, v := range values {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -31,7 +32,12 @@ func LoadServer(fs *pflag.FlagSet, environ []string) (Server, error) {
 	} else {
 		effective = f.builtIn(&s, host)
 	}
-	s.Bind = f.bind()
+	s.Bind = f.bind("bind")
+	if f.text("group-bind") == "" {
+		f.lay(map[string]value{"group-bind": {s.Bind, originDefault}})
+	}
+	s.GroupBind = f.bind("group-bind")
+	s.Failover = f.failover()
 	f.reach(&s)
 	s.ManagementPort = f.managementPort()
 	s.ManagementAsked = f.origin["management-port"] != originDefault
@@ -206,6 +212,7 @@ func (f *floors) fromFile(s *Server, file, host string) []Setting {
 	}
 	if i >= 0 {
 		f.lower("bind", tc.binds[i], tc.serversAt[i])
+		f.lower("group-bind", tc.groupBinds[i], tc.serversAt[i])
 		f.lower("tsa-port", strconv.Itoa(s.Self.Port), tc.serversAt[i])
 		f.lower("tsa-group-port", strconv.Itoa(s.Self.GroupPort), tc.serversAt[i])
 	}
@@ -246,12 +253,45 @@ func (f *floors) pickSelf(s *Server, host string) {
 	}
 }
 
-func (f *floors) bind() string {
-	bind := f.text("bind")
+func (f *floors) bind(key string) string {
+	bind := f.text(key)
 	if problem := checkHost(bind); problem != "" {
-		f.bad("bind", problem)
+		f.bad(key, problem)
 	}
 	return bind
+}
+
+// failover reads failover-timers. The bounds keep out what no network and no
+// scheduler can do, and what nobody would wait for.
+func (f *floors) failover() (t FailoverTimers) {
+	text := f.text("failover-timers")
+	switch text {
+	case "safe":
+		return FailoverTimers{}
+	case "fast":
+		return FailoverTimers{Heartbeat: 150 * time.Millisecond, Election: 150 * time.Millisecond, Lease: 75 * time.Millisecond}
+	}
+	parts := strings.Split(text, "/")
+	if len(parts) != 3 && len(parts) != 4 {
+		f.bad("failover-timers", "is none of safe, fast and HEARTBEAT/ELECTION/LEASE or HEARTBEAT/ELECTION/LEASE/ALONE")
+		return t
+	}
+	for i, d := range []*time.Duration{&t.Heartbeat, &t.Election, &t.Lease, &t.Alone}[:len(parts)] {
+		var err error
+		if *d, err = time.ParseDuration(parts[i]); err != nil || *d < 5*time.Millisecond || *d > time.Minute {
+			f.bad("failover-timers", "holds a time that is not between 5ms and 1m")
+			return FailoverTimers{}
+		}
+	}
+	if t.Heartbeat < 50*time.Millisecond || t.Lease > t.Heartbeat || t.Election < t.Heartbeat {
+		f.bad("failover-timers", "must have a heartbeat of at least 50ms, an election of at least that, and a lease of at most it")
+		return FailoverTimers{}
+	}
+	if len(parts) == 4 && t.Alone < 3*t.Heartbeat/2 {
+		f.bad("failover-timers", "must have a time alone of at least one and a half heartbeats")
+		return FailoverTimers{}
+	}
+	return t
 }
 
 // reach settles how others reach this server: ports and advertised host. A

@@ -31,7 +31,7 @@ func equal(t *testing.T, got, want any) {
 	}
 }
 
-// The defaults of FACTS sections 1 and 4.
+// The defaults, those of docs/settings.md.
 func TestServerDefaults(t *testing.T) {
 	s, err := loadServer(t, nil)
 	if err != nil {
@@ -44,6 +44,7 @@ func TestServerDefaults(t *testing.T) {
 		Common:         Common{LogLevel: "info", LogFormat: "text"},
 		Self:           self,
 		Bind:           "0.0.0.0",
+		GroupBind:      "0.0.0.0",
 		ManagementPort: 9540,
 		Stripe: wire.StripeConfig{
 			Servers:          []wire.ServerConfig{self},
@@ -72,7 +73,7 @@ func TestServerDefaults(t *testing.T) {
 	}
 }
 
-// Every variable of FACTS section 1 reaches the struct.
+// Every variable of docs/settings.md reaches the struct.
 func TestEveryServerVariable(t *testing.T) {
 	keys := t.TempDir()
 	s, err := loadServer(t, nil, "ACCEPT_EULA=Y", "TERRACOTTA_CONTAINER=1",
@@ -81,7 +82,7 @@ func TestEveryServerVariable(t *testing.T) {
 		"DATA_RESOURCE1=d1", "DATA_RESOURCE2=d2", "TC_DATA_ROOT=/mnt", "TC_BACKUP_LOCATION=/back",
 		"TC_BIND=127.0.0.1", "TC_ADVERTISED_HOST=cache.example.org", "TC_TSA_PORT=9510", "TC_MANAGEMENT_PORT=0", "TC_SELF_NAME=first",
 		"TC_DURABILITY=every second", "TC_MAX_CONNECTIONS=5", "TC_MAX_VALUE_SIZE=1 mb", "TC_TRUSTED_KEYS="+keys,
-		"TC_MEMORY_CHECK=warn", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "TC_PASSWORD=s")
+		"TC_GROUP_BIND=127.0.0.2", "TC_FAILOVER_TIMERS=200ms/300ms/100ms", "TC_MEMORY_CHECK=warn", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "TC_PASSWORD=s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +92,8 @@ func TestEveryServerVariable(t *testing.T) {
 		Common:         Common{InContainer: true, EULA: true, LogLevel: "debug", LogFormat: "json"},
 		Self:           self,
 		Bind:           "127.0.0.1",
+		GroupBind:      "127.0.0.2",
+		Failover:       FailoverTimers{Heartbeat: 200 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 100 * time.Millisecond},
 		ManagementPort: 0, ManagementAsked: true, MemoryMayExceed: true,
 		Stripe: wire.StripeConfig{
 			Servers:          []wire.ServerConfig{self},
@@ -294,5 +297,20 @@ func TestTrustedKeys(t *testing.T) {
 		equal(t, f.trustedKeys(filepath.Join(kit, "server", "bin", "x")), want)
 	} else {
 		equal(t, f.trustedKeys(filepath.Join(kit, "server", "bin", "x")), keys)
+	}
+}
+
+// Times that cannot work are refused before a server runs with them.
+func TestFailoverTimers(t *testing.T) {
+	if s, err := loadServer(t, nil, "TC_FAILOVER_TIMERS=fast"); err != nil || s.Failover.Heartbeat != 150*time.Millisecond || s.Failover.Lease != 75*time.Millisecond {
+		t.Errorf("fast: %+v, %v", s.Failover, err)
+	}
+	if s, err := loadServer(t, nil, "TC_FAILOVER_TIMERS=600ms/600ms/500ms/2s"); err != nil || s.Failover.Lease != 500*time.Millisecond || s.Failover.Alone != 2*time.Second {
+		t.Errorf("with a time alone: %+v, %v", s.Failover, err)
+	}
+	for _, bad := range []string{"quick", "1s", "1s/1s", "1s/1s/2s", "500ms/300ms/100ms", "1ms/1ms/1ms", "2m/2m/1m", "1/2/3", "300ms/300ms/150ms/400ms", "300ms/300ms/150ms/1s/1s"} {
+		if _, err := loadServer(t, nil, "TC_FAILOVER_TIMERS="+bad); err == nil || !strings.Contains(err.Error(), "TC_FAILOVER_TIMERS") {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }

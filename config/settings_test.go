@@ -78,7 +78,7 @@ func TestDocumentsShowValidTCConfigs(t *testing.T) {
 				if !strings.Contains(m[1], "tc-config") {
 					continue
 				}
-				if _, err := ParseTCConfig(file, []byte(m[1]), Vars([]string{"HOME=/home/ann"})); err != nil {
+				if _, err := ParseTCConfig(file, []byte(m[1]), varsOf([]string{"HOME=/home/ann"})); err != nil {
 					t.Errorf("%s shows: %v", file, err)
 				}
 			}

@@ -49,6 +49,7 @@ func ParseTCConfig(name string, doc []byte, vars func(string) (string, bool)) (w
 type tcConfig struct {
 	stripe     wire.StripeConfig
 	binds      []string // of each server, "" = not given
+	groupBinds []string // of each server, "" = not given
 	serversAt  []string // file:line:column of each server
 	securityAt string
 	settings   []Setting
@@ -184,7 +185,7 @@ func (r *tcReader) server(e *etree.Element) {
 	if _, given := attrs["host"]; !given {
 		s.Host, _ = substitute("%i", r.vars)
 	}
-	bind := attrs["bind"]
+	bind, groupBind := attrs["bind"], ""
 	grouped := false
 	for _, c := range r.children(e, nsConfig, "logs", "tsa-port", "tsa-group-port") {
 		switch c.Tag {
@@ -197,14 +198,17 @@ func (r *tcReader) server(e *etree.Element) {
 				bind = b
 			}
 		case "tsa-group-port":
-			r.attributes(c, []string{"bind"})
+			groupBind = r.attributes(c, []string{"bind"})["bind"]
+			if problem := checkHost(groupBind); groupBind != "" && problem != "" {
+				r.bad(c, groupBind, "bind "+problem, `bind="0.0.0.0"`)
+			}
 			s.GroupPort, grouped = r.port(c), true
 		}
 	}
 	if !grouped {
 		s.GroupPort = r.groupPort(e, s.Port)
 	}
-	r.addServer(e, attrs, s, bind)
+	r.addServer(e, attrs, s, bind, groupBind)
 }
 
 // groupPort is the port for other servers where none is written.
@@ -216,7 +220,7 @@ func (r *tcReader) groupPort(e *etree.Element, tsa int) int {
 }
 
 // addServer checks what a server is called and how it is reached, and takes it in.
-func (r *tcReader) addServer(e *etree.Element, attrs map[string]string, s wire.ServerConfig, bind string) {
+func (r *tcReader) addServer(e *etree.Element, attrs map[string]string, s wire.ServerConfig, bind, groupBind string) {
 	const example = `<server host="terracotta-1" name="terracotta-1"/>`
 	if problem := checkHost(s.Host); problem != "" {
 		r.bad(e, s.Host, "host "+problem, example)
@@ -241,7 +245,7 @@ func (r *tcReader) addServer(e *etree.Element, attrs map[string]string, s wire.S
 		}
 	}
 	r.stripe.Servers = append(r.stripe.Servers, s)
-	r.binds, r.serversAt = append(r.binds, bind), append(r.serversAt, r.at(e))
+	r.binds, r.groupBinds, r.serversAt = append(r.binds, bind), append(r.groupBinds, groupBind), append(r.serversAt, r.at(e))
 	r.set(e, "server", describeServer(s))
 }
 

@@ -31,10 +31,17 @@ func with(servers string) string {
 </tc-config>`
 }
 
+// varsOf is what a server with this environment substitutes.
+func varsOf(environ []string) func(string) (string, bool) {
+	env := environMap(environ)
+	opts, _ := parseJavaOpts(env["JAVA_OPTS"])
+	return variables(env["HOSTNAME"], env, opts.props)
+}
+
 func noVars(string) (string, bool) { return "", false }
 
 func TestShippedExamplesLoad(t *testing.T) {
-	vars := Vars([]string{"HOSTNAME=box", "HOME=/home/ann", "JAVA_OPTS=-Ddata.root=/data"})
+	vars := varsOf([]string{"HOSTNAME=box", "HOME=/home/ann", "JAVA_OPTS=-Ddata.root=/data"})
 	files, err := filepath.Glob("testdata/*.xml")
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d examples: %v", len(files), err)
@@ -104,7 +111,7 @@ func TestTCConfigSubstitutions(t *testing.T) {
 }
 
 func TestVarsOfThisMachine(t *testing.T) {
-	vars := Vars([]string{"HOSTNAME=box", "HOME=/home/ann", "USER=ann", "TMPDIR=/t", "JAVA_OPTS=-Duser.name=bob -Da.b=c"})
+	vars := varsOf([]string{"HOSTNAME=box", "HOME=/home/ann", "USER=ann", "TMPDIR=/t", "JAVA_OPTS=-Duser.name=bob -Da.b=c"})
 	for name, want := range map[string]string{
 		"%h": "box", "%H": "/home/ann", "%n": "ann", "%t": "/t", "user.home": "/home/ann", "user.name": "bob", "java.io.tmpdir": "/t", "a.b": "c",
 	} {

@@ -87,7 +87,7 @@ func (r *tcReader) oldServer(e *etree.Element) {
 		s.GroupPort = r.groupPort(e, s.Port)
 	}
 	r.data, r.dataAt, r.management = append(r.data, data), append(r.dataAt, dataAt), append(r.management, management)
-	r.addServer(e, attrs, s, attrs["bind"])
+	r.addServer(e, attrs, s, attrs["bind"], "")
 }
 
 // completeOld fills in what a file of 4.x can't say, from the settings that

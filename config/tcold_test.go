@@ -121,7 +121,7 @@ func BenchmarkParseTheFormOf4x(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	vars := Vars([]string{"HOME=/home/ann"})
+	vars := varsOf([]string{"HOME=/home/ann"})
 	for b.Loop() {
 		if _, err := ParseTCConfig("tc.xml", doc, vars); err != nil {
 			b.Fatal(err)

@@ -3,210 +3,193 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/volume"
-
-	"github.com/terracotta-go/terracotta/internal/testcluster"
 )
-
-// project is one run of compose.yaml beside whatever else runs here.
-type project struct {
-	name         string
-	env          []string
-	cart1, cart2 string // addresses
-}
-
-func newProject(t *testing.T) project {
-	t.Helper()
-	p := project{name: fmt.Sprintf("e2e%d", time.Now().UnixNano())}
-	p.env = append(p.env, "COMPOSE_PROJECT_NAME="+p.name)
-	for _, v := range []string{"TERRACOTTA_PORT", "MANAGEMENT_PORT"} {
-		p.env = append(p.env, v+"="+testcluster.FreePort(t))
-	}
-	one, two := testcluster.FreePort(t), testcluster.FreePort(t)
-	p.env = append(p.env, "CART1_PORT="+one, "CART2_PORT="+two)
-	p.cart1, p.cart2 = net.JoinHostPort("127.0.0.1", one), net.JoinHostPort("127.0.0.1", two)
-	t.Cleanup(func() { p.clear(t) })
-	return p
-}
-
-func (p project) label() filters.Args {
-	return filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+p.name))
-}
-
-// left lists what is still there of the project.
-func (p project) left(ctx context.Context) (list []string, err error) {
-	containers, err := engine.ContainerList(ctx, container.ListOptions{All: true, Filters: p.label()})
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range containers {
-		list = append(list, "container "+c.ID)
-	}
-	volumes, err := engine.VolumeList(ctx, volume.ListOptions{Filters: p.label()})
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range volumes.Volumes {
-		list = append(list, "volume "+v.Name)
-	}
-	networks, err := engine.NetworkList(ctx, network.ListOptions{Filters: p.label()})
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range networks {
-		list = append(list, "network "+n.ID)
-	}
-	return list, nil
-}
-
-// mustHaveNamedVolumesOnly: nameless ones are left behind when a container is
-// made anew, and nobody knows whose they were.
-func (p project) mustHaveNamedVolumesOnly(t *testing.T) {
-	t.Helper()
-	containers, err := engine.ContainerList(t.Context(), container.ListOptions{All: true, Filters: p.label()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(containers) != 4 {
-		t.Errorf("%d containers, want 4", len(containers))
-	}
-	for _, c := range containers {
-		for _, m := range c.Mounts {
-			if m.Type == "volume" && !strings.HasPrefix(m.Name, p.name+"_") {
-				t.Errorf("%s has the nameless volume %s at %s", c.Image, m.Name, m.Destination)
-			}
-		}
-	}
-}
-
-// clear shows the logs after a failure and removes what a test left behind.
-func (p project) clear(t *testing.T) {
-	list, err := p.left(context.Background())
-	if err != nil {
-		t.Error(err)
-	}
-	for _, what := range list {
-		kind, id, _ := strings.Cut(what, " ")
-		if kind == "container" && t.Failed() {
-			out, _ := exec.Command("docker", "logs", "--tail", "40", id).CombinedOutput()
-			t.Logf("log of %s:\n%s", what, out)
-		}
-		args := []string{kind, "rm", id}
-		if kind == "container" {
-			args = []string{"rm", "--force", "--volumes", id}
-		}
-		if out, err := exec.Command("docker", args...).CombinedOutput(); err != nil {
-			t.Errorf("remove %s: %s", what, out)
-		}
-	}
-}
-
-func composeCommand(t *testing.T) []string {
-	t.Helper()
-	for _, c := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
-		if exec.Command(c[0], append(c[1:], "version")...).Run() == nil {
-			return c
-		}
-	}
-	if os.Getenv("E2E_REQUIRED") == "1" {
-		t.Fatal("E2E_REQUIRED=1, but neither docker compose nor docker-compose is installed")
-	}
-	t.Skip("neither docker compose nor docker-compose is installed")
-	return nil
-}
 
 func TestMakeUpTwiceAndDown(t *testing.T) {
 	needImages(t)
-	composeCommand(t)
-	p := newProject(t)
-	licence, err := os.ReadFile(filepath.Join(root, ".dev/license.xml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newCustomer(t)
-	for round := range 2 {
-		begin := time.Now()
-		out, code := command(t, root, p.env, "make", "up")
+	withEachCompose(t, func(t *testing.T, compose composeProgram) {
+		p := newProject(t, compose)
+		document := filepath.Join(root, ".dev/licenses/license.xml")
+		licence, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCustomer(t)
+		for round := range 2 {
+			begin := time.Now()
+			out, code := command(t, root, p.env, "make", "up")
+			if code != 0 {
+				t.Fatalf("make up, round %d: exit status %d:\n%s", round+1, code, out)
+			}
+			t.Logf("make up, round %d: %v", round+1, time.Since(begin).Round(100*time.Millisecond))
+			mustContain(t, out, "start: "+strings.Join(compose.command, " ")+" up\n",
+				"http://localhost:"+port(p.cart1)+"/cart/", "http://localhost:"+port(p.cart2)+"/cart/")
+			if round == 0 {
+				c.add(p.cart1, "Twin peaks tapes")
+			}
+			c.sees(p.cart2, "/Cart/", "Twin peaks tapes")
+		}
+		if again, err := os.ReadFile(document); err != nil || string(again) != string(licence) {
+			t.Errorf("the licence was not kept (%v)", err)
+		}
+		p.mustHaveNamedVolumesOnly(t)
+		out, code := command(t, root, p.env, "make", "down")
 		if code != 0 {
-			t.Fatalf("make up, round %d: exit status %d:\n%s", round+1, code, out)
+			t.Fatalf("make down: exit status %d:\n%s", code, out)
 		}
-		t.Logf("make up, round %d: %v", round+1, time.Since(begin).Round(100*time.Millisecond))
-		mustContain(t, out, "http://localhost:"+port(p.cart1)+"/cart/", "http://localhost:"+port(p.cart2)+"/cart/")
-		if round == 0 {
-			c.add(p.cart1, "Twin peaks tapes")
+		mustContain(t, out, "kept:", ".dev")
+		if left, err := p.left(t.Context()); err != nil || len(left) > 0 {
+			t.Errorf("make down left %v (%v)", left, err)
 		}
-		c.sees(p.cart2, "/Cart/", "Twin peaks tapes")
-	}
-	if again, err := os.ReadFile(filepath.Join(root, ".dev/license.xml")); err != nil || string(again) != string(licence) {
-		t.Errorf("the licence was not kept (%v)", err)
-	}
-	p.mustHaveNamedVolumesOnly(t)
-	out, code := command(t, root, p.env, "make", "down")
-	if code != 0 {
-		t.Fatalf("make down: exit status %d:\n%s", code, out)
-	}
-	mustContain(t, out, "kept:", ".dev")
-	if left, err := p.left(t.Context()); err != nil || len(left) > 0 {
-		t.Errorf("make down left %v (%v)", left, err)
-	}
+	})
 }
 
 func TestBareComposeUp(t *testing.T) {
 	needImages(t)
-	compose := composeCommand(t)
-	p := newProject(t)
-	run := func(args ...string) string {
-		t.Helper()
-		out, code := command(t, root, p.env, compose[0], append(compose[1:len(compose):len(compose)], args...)...)
-		if code != 0 {
-			t.Fatalf("compose %v: exit status %d:\n%s", args, code, out)
-		}
-		return out
-	}
-	run("up", "--detach")
-	eventually(t, 60*time.Second, status("http://"+p.cart1+"/ready", 200))
-	eventually(t, 60*time.Second, status("http://"+p.cart2+"/ready", 200))
-	c := newCustomer(t)
-	c.add(p.cart1, "Love life")
-	c.sees(p.cart2, "/cart/", "Love life")
+	withEachCompose(t, func(t *testing.T, compose composeProgram) {
+		p := newProject(t, compose)
+		p.mustRun(t, "up", "--detach")
+		p.mustBeUp(t)
+		c := newCustomer(t)
+		c.add(p.cart1, "Love life")
+		c.sees(p.cart2, "/cart/", "Love life")
 
-	// All containers made anew on the same volumes: the cart stays.
-	run("up", "--detach", "--force-recreate")
-	eventually(t, 60*time.Second, status("http://"+p.cart1+"/ready", 200))
-	c.sees(p.cart1, "/cart/", "Love life")
-	run("down", "--volumes")
+		// All that the container with the licence sees of this folder.
+		mounts := p.container(t, "configure").Mounts
+		if len(mounts) != 1 || mounts[0].Source != filepath.Join(root, ".dev/licenses/license.xml") || mounts[0].RW {
+			t.Errorf("configure has mounts %+v, want the licence alone, read-only", mounts)
+		}
+
+		// The tool of the profile runs when it is asked for, and up has not started it.
+		p.mustHaveNamedVolumesOnly(t)
+		mustContain(t, p.mustRun(t, "run", "--rm", "tool", "status", "-n", "MyCluster", "-s", "terracotta"), "MyCluster", "ACTIVE")
+		mustContain(t, p.mustRun(t, "run", "--rm", "tool", "license", "verify", "/licenses/license.xml"), "verified, signed with key dev-")
+
+		// All containers made anew on the same volumes: the cart stays.
+		p.mustRun(t, "up", "--detach", "--force-recreate")
+		p.mustBeUp(t)
+		c.sees(p.cart1, "/cart/", "Love life")
+		p.mustRun(t, "down", "--volumes")
+	})
+}
+
+// on-failure: what crashes is started again, what was stopped stays so.
+func TestComposeStartsAgainWhatCrashed(t *testing.T) {
+	needImages(t)
+	withEachCompose(t, func(t *testing.T, compose composeProgram) {
+		p := newProject(t, compose)
+		p.mustRun(t, "up", "--detach")
+		p.mustBeUp(t)
+		c := newCustomer(t)
+		c.add(p.cart1, "Love life")
+		for _, service := range []string{"terracotta", "cart-1"} {
+			// A Go program that nobody prepared for SIGQUIT dies of it with status 2. After
+			// SIGKILL the engine would hold that we had stopped it.
+			id := p.container(t, service).ID
+			if out, code := docker(t, root, "kill", "--signal", "QUIT", id); code != 0 {
+				t.Fatalf("docker kill: %s", out)
+			}
+			eventually(t, 30*time.Second, func() error {
+				if now := p.container(t, service); now.RestartCount != 1 || !now.State.Running {
+					return fmt.Errorf("%s is %s, started again %d times", service, now.State.Status, now.RestartCount)
+				}
+				return nil
+			})
+		}
+		p.mustBeUp(t)
+		c.sees(p.cart1, "/cart/", "Love life")
+
+		p.mustRun(t, "run", "--rm", "tool", "stop", "-n", "MyCluster", "-s", "terracotta")
+		eventually(t, 30*time.Second, func() error {
+			if now := p.container(t, "terracotta"); now.State.Status != "exited" || now.State.ExitCode != 0 {
+				return fmt.Errorf("terracotta is %s with status %d", now.State.Status, now.State.ExitCode)
+			}
+			return nil
+		})
+		p.mustRun(t, "down", "--volumes")
+	})
+}
+
+func TestTwoProjectsSideBySide(t *testing.T) {
+	needImages(t)
+	withEachCompose(t, func(t *testing.T, compose composeProgram) {
+		one, two := newProject(t, compose), newProject(t, compose)
+		c := newCustomer(t)
+		for _, p := range []project{one, two} {
+			p.mustRun(t, "up", "--detach")
+		}
+		one.mustBeUp(t)
+		two.mustBeUp(t)
+		c.add(one.cart1, "Love life")
+		c.sees(one.cart2, "/cart/", "Love life")
+		d := newCustomer(t)
+		d.add(two.cart1, "NIN CD")
+		d.sees(two.cart2, "/cart/", "NIN CD")
+		c.sees(two.cart1, "/cart/") // nothing of the other cluster's session
+
+		one.mustRun(t, "down", "--volumes")
+		if left, err := one.left(t.Context()); err != nil || len(left) > 0 {
+			t.Errorf("down left %v (%v)", left, err)
+		}
+		d.sees(two.cart1, "/cart/", "NIN CD")
+		two.mustRun(t, "down", "--volumes")
+	})
+}
+
+// A missing licence is named, and no folder is made in its place: that would be
+// root's, and in the way of the licence.
+func TestComposeNamesAMissingLicence(t *testing.T) {
+	needImages(t)
+	withEachCompose(t, func(t *testing.T, compose composeProgram) {
+		p, dir := newProject(t, compose), t.TempDir()
+		for _, name := range []string{"compose.yaml", ".env"} {
+			text, err := os.ReadFile(filepath.Join(root, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, code := p.run(t, dir, "up", "--detach")
+		if code == 0 {
+			t.Error("compose up succeeded")
+		}
+		mustContain(t, out, "does not exist", ".dev/licenses/license.xml")
+		if _, err := os.Lstat(filepath.Join(dir, ".dev")); err == nil {
+			t.Error("a folder .dev was made")
+		}
+		if out, code := p.run(t, dir, "down", "--volumes"); code != 0 {
+			t.Errorf("compose down: %s", out)
+		}
+	})
 }
 
 func TestMakeUpNamesTakenPorts(t *testing.T) {
 	needImages(t)
-	composeCommand(t)
-	p := newProject(t)
-	taken, err := net.Listen("tcp", p.cart1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	out, code := command(t, root, p.env, "make", "up")
-	if code == 0 {
-		t.Error("make up succeeded")
-	}
-	mustContain(t, out, "port "+port(p.cart1)+" of cart-1 is taken", "Choose other ports: CART1_PORT=")
-	if left, err := p.left(t.Context()); err != nil || len(left) > 0 {
-		t.Errorf("it left %v (%v)", left, err)
-	}
+	withEachCompose(t, func(t *testing.T, compose composeProgram) {
+		p := newProject(t, compose)
+		taken, err := net.Listen("tcp", p.cart1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close()
+		out, code := command(t, root, p.env, "make", "up")
+		if code == 0 {
+			t.Error("make up succeeded")
+		}
+		mustContain(t, out, "port "+port(p.cart1)+" of cart-1 is taken", "Choose other ports: CART1_PORT=")
+		if left, err := p.left(t.Context()); err != nil || len(left) > 0 {
+			t.Errorf("it left %v (%v)", left, err)
+		}
+	})
 }
 
 func port(address string) string {

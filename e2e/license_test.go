@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +94,23 @@ func mustBeUnconfigured(t *testing.T, address string) {
 	}
 	if !strings.HasPrefix(line, "-UNCONFIGURED ") || !strings.Contains(line, "cluster-tool configure") {
 		t.Errorf("the answer is %q", line)
+	}
+}
+
+// Clones tag their images alike: who built last must not decide whose licence counts.
+func TestTheLicenceOfAnotherCloneIsAccepted(t *testing.T) {
+	needImages(t)
+	dev := filepath.Join(t.TempDir(), ".dev")
+	if out, code := command(t, root, nil, "go", "run", "./cmd/license-issuer", "dev", "--dir", dev); code != 0 {
+		t.Fatalf("license-issuer: %s", out)
+	}
+	doc, err := os.ReadFile(filepath.Join(dev, "licenses", "license.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nw := newNetwork(t)
+	startServer(t, nw)
+	if code, out := configure(t, nw, doc); code != 0 {
+		t.Errorf("exit status %d:\n%s", code, out)
 	}
 }

@@ -126,7 +126,7 @@ func TestQuickstartWithoutAWebServer(t *testing.T) {
 	mustBeFree(t, []string{"9410"}, []string{"terracotta"})
 	sweep(t)
 	for _, line := range commands(t, "docker/images/websessions-cart-example/README.md") {
-		if line != startCommand && !strings.Contains(line, "/.dev:/licenses") {
+		if line != startCommand && !strings.Contains(line, "/.dev/licenses:/licenses") {
 			continue
 		}
 		if out, code := command(t, root, nil, "sh", "-ec", line); code != 0 {

@@ -24,7 +24,8 @@ var elsewhere = map[string]string{
 }
 
 // A newcomer who follows the README from top to bottom gets everywhere. What
-// takes a web server of one's own is TestQuickstartVerbatim's.
+// takes a web server of one's own is TestQuickstartVerbatim's, and three servers
+// are TestTheREADMEsThreeServers'.
 func TestTheREADMEFromTopToBottom(t *testing.T) {
 	needImages(t)
 	mustBeFree(t, []string{"8080", "8088", "9410"}, []string{"terracotta", "sessions"})
@@ -41,7 +42,7 @@ func TestTheREADMEFromTopToBottom(t *testing.T) {
 	var last string
 	for _, line := range commands(t, "README.md") {
 		switch {
-		case elsewhere[line] != "" || line == configureCommand:
+		case elsewhere[line] != "" || line == configureCommand || ofThreeServers(line):
 			continue
 		case line == logsCommand:
 			follow(t, line)

@@ -156,7 +156,7 @@ func Draft(l License, keyID string) ([]byte, error) {
 		return nil, refuse("", "the off-heap limit of %d bytes is not a whole number of GB", l.OffheapLimit)
 	}
 	escape := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
-	placeholder := algorithm + ":" + keyID + ":" + strings.Repeat("A", signatureAt-2) + "=="
+	placeholder := algorithm + ":" + keyID + ":" + strings.Repeat("A", signatureChars-2) + "=="
 	var b strings.Builder
 	b.WriteString(prolog + "\n<" + rootElement + ">\n")
 	for _, c := range schema(placeholder) {

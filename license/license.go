@@ -100,7 +100,7 @@ func (l *License) Expires() string {
 
 // Growth is what a licence is asked to allow.
 type Growth struct {
-	Offheap  []uint64 // per stripe, per resource summed: bytes of each stripe
+	Offheap  []uint64 // bytes of each stripe, all its off-heap resources together
 	Largest  uint64   // largest single off-heap resource, bytes
 	Stripes  int      // 0 = as many as Offheap has entries, at least one
 	Security bool

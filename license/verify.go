@@ -18,11 +18,11 @@ const MaxSize = 64 << 10
 const (
 	// domain stands before the signed bytes, so that a signature made with the
 	// same key for another purpose can never pass for a licence.
-	domain      = "terracotta-go license v1\n"
-	prolog      = `<?xml version="1.0" encoding="UTF-8"?>`
-	element     = "LicenseKey"
-	algorithm   = "ed25519"
-	signatureAt = 88 // base64 characters of a signature
+	domain         = "terracotta-go license v1\n"
+	prolog         = `<?xml version="1.0" encoding="UTF-8"?>`
+	element        = "LicenseKey"
+	algorithm      = "ed25519"
+	signatureChars = 88 // base64 characters of a signature
 )
 
 var (
@@ -68,7 +68,7 @@ func Verify(doc []byte, keys *Keys) (*License, error) {
 func unknownKeyHint(id string, keys *Keys) string {
 	trusted := "trusted keys: " + strings.Join(keys.IDs(), ", ")
 	if Development(id) {
-		return "a development licence works only with the images built beside it (make images); " + trusted
+		return "a development licence works only with images that the same user has built (make images); " + trusted
 	}
 	return "mount the issuer's public key, or use a licence of an issuer that is trusted; " + trusted
 }
@@ -121,7 +121,7 @@ type seal struct {
 
 // message returns the signed bytes: everything but the base64, after the domain.
 func (s seal) message(doc []byte) []byte {
-	message := make([]byte, 0, len(domain)+len(doc)-signatureAt)
+	message := make([]byte, 0, len(domain)+len(doc)-signatureChars)
 	message = append(message, domain...)
 	message = append(message, doc[:s.start]...)
 	return append(message, doc[s.end:]...)
@@ -149,7 +149,7 @@ func findSeal(doc []byte) (seal, error) {
 	if parts == nil {
 		return seal{}, refuse(hint, "%s is not %s:KEYID: and 88 characters of base64, without white space", element, algorithm)
 	}
-	s := seal{keyID: string(parts[1]), text: string(text), start: from + length - signatureAt, end: from + length}
+	s := seal{keyID: string(parts[1]), text: string(text), start: from + length - signatureChars, end: from + length}
 	// Strict alone would still skip line ends, and other decoders ignore the
 	// last bits: comparing the encoding leaves one spelling per signature.
 	signature, err := base64.StdEncoding.Strict().DecodeString(string(parts[2]))

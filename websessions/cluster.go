@@ -75,7 +75,7 @@ func newCluster(cfg Config) (*cluster, error) {
 	}
 	cfg.URI = uri.String()
 	c, err := client.New(client.Options{Hosts: uri.Hosts, Password: cfg.Password, Node: true,
-		Label: cfg.Label, Logger: cfg.Logger})
+		Label: cfg.Label, Logger: cfg.Logger, StallTimeout: cfg.StallTimeout})
 	if err != nil {
 		return nil, fmt.Errorf("connect to %q: %w", cfg.URI, err)
 	}

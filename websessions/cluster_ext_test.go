@@ -261,7 +261,7 @@ func TestAFullResourceIsToldAndChangesNothing(t *testing.T) {
 		fmt.Fprint(w, "saved")
 	}), w)
 	expect(t, p, 503, "try again")
-	if update == nil || !strings.Contains(update.Error(), "OUTOFOFFHEAP") {
+	if update == nil || !strings.Contains(update.Error(), "OUTOFOFFHEAP") || !strings.Contains(update.Error(), `off-heap resource "offheap-1" is full: `) {
 		t.Fatalf("Update: %v", update)
 	}
 	expect(t, visit(m, counter, w), 200, "2")

@@ -16,9 +16,14 @@ import (
 const (
 	DefaultIdleTimeout    = 30 * time.Minute
 	DefaultNonStopTimeout = 10 * time.Second
+	DefaultStallTimeout   = time.Second
 	DefaultCookieName     = "TCSESSION"
 	DefaultMaxBytesOnHeap = 128 << 20
 )
+
+// MinStallTimeout is the least Config.StallTimeout: below it a busy machine looks
+// like a server that is gone.
+const MinStallTimeout = 100 * time.Millisecond
 
 // Config configures Sessions. The zero value plus URI works. Settings tells
 // how each field is spelled as a property and in the environment.
@@ -53,6 +58,10 @@ type Config struct {
 	// still asks is refused at once. Where a server says that its cluster is not
 	// configured, 2 s are enough, unless NonStopTimeout is negative.
 	NonStopTimeout time.Duration
+	// StallTimeout is how long one of several servers that owes an answer may be
+	// silent before the next one is tried; 0 = DefaultStallTimeout, at least
+	// MinStallTimeout. It should leave room for the next server within NonStopTimeout.
+	StallTimeout time.Duration
 	// NonStopBehavior says what happens then: "exception", also "", is the only
 	// one of this version.
 	NonStopBehavior string
@@ -113,6 +122,9 @@ func (c Config) withDefaults() Config {
 	if c.NonStopTimeout == 0 {
 		c.NonStopTimeout = DefaultNonStopTimeout
 	}
+	if c.StallTimeout == 0 {
+		c.StallTimeout = DefaultStallTimeout
+	}
 	if c.NonStopBehavior == "" {
 		c.NonStopBehavior = "exception"
 	}
@@ -162,6 +174,9 @@ func (c Config) Validate() error {
 	if c.NonStopBehavior != "" && c.NonStopBehavior != "exception" {
 		bad("nonStopBehavior", "%q is not known to this version; the only one is \"exception\" "+
 			"(localReads and noop come with a later version)", c.NonStopBehavior)
+	}
+	if d := c.StallTimeout; d != 0 && d < MinStallTimeout {
+		bad("stallTimeout", "%v is shorter than %v, for which a server may be silent because it is busy", d, MinStallTimeout)
 	}
 	if c.Concurrency < 0 || c.Concurrency > wire.MaxConcurrency {
 		bad("concurrency", "%d is not within 0 (chosen by the server) and %d", c.Concurrency, wire.MaxConcurrency)

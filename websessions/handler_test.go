@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// PEERS 9: on a store error scs prints the page after the error page.
+// On a store error scs prints the page after the error page.
 func TestErrorPageInPlaceOfTheResponseNeverBoth(t *testing.T) {
 	for _, op := range []string{"create", "commit"} {
 		m := newTest(t)

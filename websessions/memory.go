@@ -208,7 +208,7 @@ func (b *memory) commit(_ context.Context, w *wire.Commit) (wire.Outcome, error)
 			a = &memoryAttr{}
 			r.attrs[string(name)] = a
 		}
-		// DESIGN section 5, rule 5.
+		// As the store does: docs/protocol.md, "Changes are made once".
 		if a.version > w.Token.Index && !(a.token.SameGrant(w.Token) && a.seq < b.seq) {
 			out.Dropped = append(out.Dropped, bytes.Clone(name))
 			return

@@ -70,8 +70,8 @@ func slowBeside(t *testing.T, b *browser, slow, deed string, g *gates) {
 	}
 }
 
-// TestRaceTable is the table of PEERS: what is left after a slow request
-// overlapped another one of the same session.
+// TestRaceTable shows what is left after a slow request overlapped another one of
+// the same session (docs/websessions.md, "Overlapping requests").
 func TestRaceTable(t *testing.T) {
 	onBoth(t, func(t *testing.T, open opener) {
 		t.Run("one node", func(t *testing.T) { raceTable(t, open, 1) })

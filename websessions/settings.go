@@ -3,6 +3,7 @@ package websessions
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"os"
@@ -70,6 +71,14 @@ var settings = []setting{
 	{name: "nonStopTimeout", def: "10000", example: "30000",
 		doc: "How long one request waits for the cluster, in all its operations together, before it answers 503: milliseconds, or with a unit as in 30s; -1 = until the request ends. For a cluster that is not configured it is 2 s at most, but for -1.",
 		set: func(c *Config, v string) (err error) { c.NonStopTimeout, err = nonStop(v); return err }},
+	{name: "stallTimeout", def: "1s", example: "500ms",
+		doc: "With several servers: how long one that owes an answer may be silent, here and to a second connection that asks whether it lives, before the next server is tried; at least 100ms.",
+		set: func(c *Config, v string) error {
+			if strings.EqualFold(v, "none") {
+				return errors.New("a server that is silent for ever would stop the application; nonStopTimeout bounds a request")
+			}
+			return duration(0, func(c *Config) *time.Duration { return &c.StallTimeout })(c, v)
+		}},
 	{name: "nonStopBehavior", def: "exception", example: "exception",
 		doc: "What happens when nonStopTimeout has passed. This version knows exception only; localReads and noop come later.",
 		set: text(func(c *Config) *string { return &c.NonStopBehavior })},
@@ -344,13 +353,36 @@ func words(v string) []string {
 
 // passwordFile reads a secret. The error names the file, never its content.
 func passwordFile(name string) (string, error) {
-	b, err := os.ReadFile(name)
+	f, err := openRegular(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxPassword+3))
 	if err != nil {
 		return "", err
 	}
 	secret := strings.TrimRight(string(b), "\r\n")
-	if secret == "" || len(secret) > 4096 {
-		return "", fmt.Errorf("%q holds no password of 1 to 4096 bytes", name)
+	switch {
+	case secret == "" || len(secret) > maxPassword:
+		return "", fmt.Errorf("%q holds no password of 1 to %d bytes", name, maxPassword)
+	case strings.ContainsAny(secret, "\r\n\x00"):
+		return "", fmt.Errorf("%q has more than one line", name)
 	}
 	return secret, nil
+}
+
+const maxPassword = 4096 // bytes
+
+// openRegular opens a file that is neither a folder nor a device nor a pipe,
+// which could keep us for ever: already its opening waits for whoever fills it.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%q is not a file", path)
+	}
+	return os.Open(path)
 }

@@ -81,6 +81,7 @@ func TestPropertiesOfTheGuide(t *testing.T) {
 		Prefix + "maxBytesOffHeap":               "4G",
 		Prefix + "rejoin":                        "false",
 		Prefix + "nonStopTimeout":                "30000",
+		Prefix + "stallTimeout":                  "500ms",
 		Prefix + "concurrency":                   "256",
 		Prefix + "cookie.sameSite":               "Strict",
 		Prefix + "idleTimeout":                   "none",
@@ -90,7 +91,7 @@ func TestPropertiesOfTheGuide(t *testing.T) {
 	}
 	want := Config{URI: "terracotta://a:9410,b/cart", OffheapResource: "offheap-1", DiskResource: "dataroot-1",
 		Tags: []string{"node-1", "webapp"}, SynchronousWrite: true, MaxBytesOnHeap: 128 << 20, MaxBytesOffHeap: 4 << 30,
-		NonStopTimeout: 30 * time.Second, Concurrency: 256, Cookie: Cookie{SameSite: http.SameSiteStrictMode},
+		NonStopTimeout: 30 * time.Second, StallTimeout: 500 * time.Millisecond, Concurrency: 256, Cookie: Cookie{SameSite: http.SameSiteStrictMode},
 		IdleTimeout: -1, Label: "kept"}
 	if !reflect.DeepEqual(c, want) {
 		t.Fatalf("got %+v", c)
@@ -112,6 +113,7 @@ func TestAllFaultsAtOnceAndTheNearestName(t *testing.T) {
 		Prefix + "idleTimeout":        "30",
 		Prefix + "absoluteTimeout":    "-5m",
 		Prefix + "nonStopTimeout":     "0",
+		Prefix + "stallTimeout":       "none",
 		Prefix + "cookie.sameSite":    "loose",
 		Prefix + "cookie.maxAge":      "1ns",
 		Prefix + "passwordFile":       "/no/such/file",
@@ -124,15 +126,15 @@ func TestAllFaultsAtOnceAndTheNearestName(t *testing.T) {
 		`"terracotta.websessions.nonstoptimeout"; did you mean terracotta.websessions.nonStopTimeout?`,
 		`did you mean terracotta.websessions.store.tcstore.uri?`,
 		`rejoin="maybe": neither true nor false; example: true`, `concurrency="many"`, `too large`, "unknown unit",
-		`idleTimeout="30": not a duration with a unit`, "absoluteTimeout", "would fail every request", "none of lax, strict, none",
+		`idleTimeout="30": not a duration with a unit`, "absoluteTimeout", "would fail every request", "would stop the application", "none of lax, strict, none",
 		"cookie.maxAge", "/no/such/file",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)
 		}
 	}
-	if strings.Contains(err.Error(), "terracotta.server") || len(strings.Split(err.Error(), "\n")) != 12 {
-		t.Errorf("not twelve faults:\n%v", err)
+	if strings.Contains(err.Error(), "terracotta.server") || len(strings.Split(err.Error(), "\n")) != 13 {
+		t.Errorf("not thirteen faults:\n%v", err)
 	}
 	_, err = ConfigFromEnv(Config{}, []string{"TERRACOTTA_WEBSESSIONS_CONCURENCY=1"})
 	if err == nil || !strings.Contains(err.Error(), "TERRACOTTA_WEBSESSIONS_CONCURRENCY?") {

@@ -242,13 +242,13 @@ func TestRunRefuses(t *testing.T) {
 		status        int
 		says          string
 	}{
-		"no EULA":           {nil, []string{"TERRACOTTA_CONTAINER=1", uri}, 10, "ACCEPT_EULA=Y"},
+		"no EULA":           {nil, []string{"TERRACOTTA_CONTAINER=1", uri}, 10, "the licence agreement is not accepted"},
 		"EULA y":            {nil, []string{"TERRACOTTA_CONTAINER=1", "ACCEPT_EULA=y", uri}, 10, "ACCEPT_EULA=Y"},
 		"EULA before fault": {nil, []string{"TERRACOTTA_CONTAINER=1"}, 10, "ACCEPT_EULA=Y"},
-		"no cluster":        {nil, nil, 40, "store.tcstore.uri"},
+		"no cluster":        {nil, nil, 40, "is not set: which cluster keeps the sessions?"},
 		"bad flag":          {[]string{"--colour", "red"}, []string{uri}, 40, "unknown flag: --colour"},
 		"argument":          {[]string{"fly"}, []string{uri}, 40, "fly"},
-		"port taken":        {[]string{"--listen", "192.0.2.1:80"}, []string{uri}, 2, "192.0.2.1:80"},
+		"port taken":        {[]string{"--listen", "192.0.2.1:80"}, []string{uri}, 2, "is another program using the port? choose one with CART_LISTEN=:8081"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errs output

@@ -13,14 +13,16 @@ import (
 func (t *tool) findCluster(ctx context.Context, name string, hosts []string, password string) (*wire.Cluster, []answer, error) {
 	answers := t.probeAll(ctx, hosts, password)
 	var found *wire.Cluster
-	var unconfigured string
+	var unconfigured, unread *answer
 	reached := false
 	for _, a := range answers {
 		switch {
 		case a.err != nil:
 			continue
+		case a.status.Cluster == nil && wire.Unread(a.status.State):
+			unread = &a
 		case a.status.Cluster == nil:
-			unconfigured = a.host
+			unconfigured = &a
 		case a.status.Cluster.Name != name:
 			return nil, nil, fail(codeConflict, "server %s belongs to the cluster %q, not to %q", a.host, a.status.Cluster.Name, name).
 				hint("use -n %q, or name a server of %q", a.status.Cluster.Name, name)
@@ -35,9 +37,12 @@ func (t *tool) findCluster(ctx context.Context, name string, hosts []string, pas
 	switch {
 	case !reached:
 		return nil, nil, unreachable(answers)
+	case found == nil && unread != nil: // to configure it would be the wrong thing to do
+		return nil, nil, fail(codeBadRequest, "server %s does not know yet which cluster it belongs to: it is %s", unread.host, unread.status.State).
+			hint("start the other servers of its stripe, or name one of them; why it waits: cluster-tool status -s %s", unread.host)
 	case found == nil:
-		return nil, nil, fail(codeBadRequest, "server %s is not configured: it belongs to no cluster yet", unconfigured).
-			hint("configure it first: cluster-tool configure -n %q -l LICENSE -s %s", name, unconfigured)
+		return nil, nil, fail(codeBadRequest, "server %s is not configured: it belongs to no cluster yet", unconfigured.host).
+			hint("configure it first: cluster-tool configure -n %q -l LICENSE -s %s", name, unconfigured.host)
 	}
 	return found, answers, nil
 }

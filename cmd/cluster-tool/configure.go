@@ -35,8 +35,11 @@ func (t *tool) configureCommand() *cobra.Command {
 install a licence. Before that, servers answer every data command UNCONFIGURED.
 
 The stripe is described by a tc-config file, or by a running server: with -s it is
-asked for the configuration it was started with. The tool waits until a server of
-each stripe answers, at most -t.
+asked for the configuration it was started with, and for the other servers of its
+stripe. The tool waits until a server of each stripe answers, at most -t. The server
+that is named first becomes the active one; the tool returns when the others have
+joined it. One that cannot be reached is warned of: it joins when it starts. One that
+answers and does not join within -t makes the exit status 1.
 
 The licence is the file of -l, else the one fetched from LICENSE_URL, which is
 kept as /licenses/license.xml, else that file. It is verified before anything
@@ -119,6 +122,9 @@ func (t *tool) configure(ctx context.Context, o configureOptions) error {
 		return err
 	}
 	if done {
+		if err := t.awaitMembers(ctx, o.name, stripes, o.settings.Password); err != nil {
+			return err
+		}
 		return t.configured(wire.ConfigureAnswer{License: "identical"}, o.name)
 	}
 	cluster := wire.Cluster{Name: o.name}
@@ -137,6 +143,9 @@ func (t *tool) configure(ctx context.Context, o configureOptions) error {
 	}
 	answer, err := t.sendConfigure(ctx, stripes[0], o.settings.Password, &wire.ConfigureRequest{Cluster: cluster, License: lic.doc})
 	if err != nil {
+		return err
+	}
+	if err := t.awaitMembers(ctx, o.name, stripes, o.settings.Password); err != nil {
 		return err
 	}
 	return t.configured(answer, o.name)

@@ -112,7 +112,7 @@ func (t *tool) contactServer(ctx context.Context, host, password string) (contex
 	})
 	if err != nil {
 		cancel()
-		return nil, nil, fail(codeFailure, "server %s: %v", host, err)
+		return nil, nil, fail(codeFailure, "server %s: %v", host, err).hint("a server is HOST or HOST:PORT")
 	}
 	return ctx, c, nil
 }

@@ -64,6 +64,7 @@ var wireCodes = map[wire.Word]code{
 	wire.ErrReadOnly:       codeInternal,
 	wire.ErrStopping:       codeBadGateway,
 	wire.ErrUnsure:         codeInternal,
+	wire.ErrWrongType:      codeConflict,
 }
 
 // toolError is a failure as it is shown: a code to exit with, what is wrong and

@@ -31,6 +31,13 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+func TestUnsureIsToldSo(t *testing.T) {
+	refusal := &wire.Error{Word: wire.ErrUnsure, Text: "the stripe did not answer in time: it is not known whether the change was made; ask again"}
+	if e := asToolError(refusal); e.Code != wireCodes[wire.ErrUnsure] || e.Code.Number != 50 || !strings.Contains(e.Message, "it is not known whether the change was made; ask again") {
+		t.Errorf("exit %d: %s", e.Code.Number, e.Message)
+	}
+}
+
 func TestEveryWireWordHasAnExitCode(t *testing.T) {
 	for _, w := range wire.Words {
 		if c := wireCodes[w.Word]; c.Number == 0 {
@@ -132,7 +139,8 @@ func TestCannotKeepLicense(t *testing.T) {
 		syscall.EACCES: "chown", syscall.EROFS: "read-only", syscall.ENOSPC: "make room", syscall.EBUSY: "mount its folder",
 	} {
 		e := asToolError(cannotKeep("/licenses/license.xml", &os.PathError{Op: "open", Path: "x", Err: cause}))
-		if e.Code != codeBadRequest || !strings.Contains(e.Message, "/licenses") || !strings.Contains(e.Hint, want) {
+		if e.Code != codeBadRequest || !strings.Contains(e.Message, "the licence was fetched, but ") || !strings.Contains(e.Message, "/licenses") ||
+			cause != syscall.EBUSY && !strings.Contains(e.Message, "cannot be kept in ") || !strings.Contains(e.Hint, want) {
 			t.Errorf("%v: %s (%s)", cause, e.Message, e.Hint)
 		}
 	}

@@ -23,6 +23,11 @@ type fakeServer struct {
 	refuse    string // error reply to every TC. command, or ""
 	configure wire.ConfigureAnswer
 	asked     []wire.ConfigureRequest
+	joins     map[string]string                     // server name -> its state after configure, where not PASSIVE
+	stops     []string                              // arguments of each TC.STOP
+	answers   map[string]func(args [][]byte) []byte // command -> its reply
+	told      []string                              // commands that answers replied to
+	stop      func()                                // ends the fake, as TC.STOP ends a server
 	addr      string
 	mu        sync.Mutex
 }
@@ -36,6 +41,7 @@ func newFake(t *testing.T, name string) *fakeServer {
 	}
 	f := &fakeServer{addr: ln.Addr().String(), configure: wire.ConfigureAnswer{Configured: true, License: "installed"}}
 	var open sync.WaitGroup
+	f.stop = func() { ln.Close() }
 	t.Cleanup(func() { ln.Close(); open.Wait() })
 	open.Go(func() {
 		for {
@@ -98,6 +104,14 @@ func (f *fakeServer) reply(args [][]byte) []byte {
 		}
 		f.asked = append(f.asked, r)
 		doc = f.configure
+		f.status.Cluster, f.status.Members = &r.Cluster, membersOf(r.Cluster.Stripes[0], f.joins)
+	case cmd == wire.CmdStop:
+		f.stops = append(f.stops, string(bytes.Join(args[1:], []byte(" "))))
+		f.stop()
+		return resp.AppendSimple(nil, "OK")
+	case f.answers[cmd] != nil:
+		f.told = append(f.told, string(bytes.Join(args, []byte(" "))))
+		return f.answers[cmd](args)
 	default:
 		return resp.AppendError(nil, "ERR unknown command")
 	}
@@ -117,10 +131,26 @@ func pair(t *testing.T) (a, b *fakeServer) {
 	return a, b
 }
 
+// membersOf is what the first server of a stripe tells of all of them.
+func membersOf(c wire.StripeConfig, states map[string]string) (list []wire.MemberStatus) {
+	for i, s := range c.Servers {
+		m := wire.MemberStatus{Name: s.Name, Address: serverHost(s), State: wire.StatePassive}
+		if m.Self = i == 0; m.Self {
+			m.State = wire.StateActive
+		}
+		if state := states[s.Name]; state != "" {
+			m.State = state
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
 // join makes the servers members of a cluster with this licence's checksum.
 func join(name, sha256 string, servers ...*fakeServer) {
 	for _, f := range servers {
 		f.status.Cluster = &wire.Cluster{Name: name, Stripes: []wire.StripeConfig{f.status.Running}}
+		f.status.Members = membersOf(f.status.Running, f.joins)
 		f.status.License = &wire.LicenseStatus{State: "valid", SerialNumber: "S", Expires: "Unlimited", SHA256: sha256}
 	}
 }

@@ -33,7 +33,7 @@ const (
 	maxPause     = 30 * time.Second // longest Retry-After that is waited for
 )
 
-// fetcher fetches the document at LICENSE_URL. Its rules (DESIGN section 7):
+// fetcher fetches the document at LICENSE_URL. Its rules (docs/cluster-tool.md):
 // only schemes as safe as asked for, certificates verified, bounds on size and
 // time, repeats only for what may pass, secrets for one host only, and no part
 // of a secret in any message.
@@ -131,8 +131,11 @@ func (f *fetcher) readCA(c config.Tool) (err error) {
 	if c.LicenseCA == "" {
 		return nil
 	}
-	file, err := os.Open(c.LicenseCA)
+	var file *os.File
 	var pem []byte
+	if err = regular(c.LicenseCA); err == nil {
+		file, err = os.Open(c.LicenseCA)
+	}
 	if err == nil {
 		defer file.Close()
 		pem, err = io.ReadAll(io.LimitReader(file, maxCA)) // a device would never end
@@ -148,6 +151,16 @@ func (f *fetcher) readCA(c config.Tool) (err error) {
 	return nil
 }
 
+// regular refuses what is no file: to open a pipe waits for whoever fills it, and
+// a device never ends.
+func regular(name string) error {
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
+	}
+	return err
+}
+
 func (f *fetcher) readCertificate(c config.Tool) error {
 	switch {
 	case c.LicenseClientCert == "" && c.LicenseClientKey == "":
@@ -156,7 +169,11 @@ func (f *fetcher) readCertificate(c config.Tool) error {
 		return fail(codeBadRequest, "the client certificate for LICENSE_URL needs both a certificate and a key").
 			hint("set LICENSE_CLIENT_CERT and LICENSE_CLIENT_KEY to PEM files")
 	}
-	pair, err := tls.LoadX509KeyPair(c.LicenseClientCert, c.LicenseClientKey)
+	var pair tls.Certificate
+	err := errors.Join(regular(c.LicenseClientCert), regular(c.LicenseClientKey))
+	if err == nil {
+		pair, err = tls.LoadX509KeyPair(c.LicenseClientCert, c.LicenseClientKey)
+	}
 	if err != nil {
 		return fail(codeBadRequest, "the client certificate for LICENSE_URL: %v", err).
 			hint("LICENSE_CLIENT_CERT and LICENSE_CLIENT_KEY are PEM files that belong together")
@@ -234,12 +251,11 @@ func (f *fetcher) once(ctx context.Context) ([]byte, error) {
 // hop makes one request. It returns the document, or where a redirect leads.
 // Only with trusted the secrets go along.
 func (f *fetcher) hop(ctx context.Context, at *url.URL, trusted bool) (doc []byte, next *url.URL, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
-	if err != nil {
-		return nil, nil, fail(codeBadRequest, "LICENSE_URL %s cannot be asked for", redacted(at))
-	}
-	req.Header.Set("User-Agent", "terracotta-cluster-tool/"+config.Version)
-	req.Header.Set("Accept", "application/xml, text/xml, */*;q=0.5")
+	// Not NewRequest, which would parse at a second time and could fail.
+	req := (&http.Request{Method: http.MethodGet, URL: at, Host: strings.TrimSuffix(at.Host, ":"), Header: http.Header{
+		"User-Agent": {"terracotta-cluster-tool/" + config.Version},
+		"Accept":     {"application/xml, text/xml, */*;q=0.5"},
+	}}).WithContext(ctx)
 	tlsConfig := &tls.Config{RootCAs: f.roots, MinVersion: tls.VersionTLS12}
 	if trusted {
 		if f.auth != "" {

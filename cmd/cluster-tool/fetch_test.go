@@ -153,12 +153,30 @@ func TestFetchUnknownAuthority(t *testing.T) {
 
 func TestFetchExpiredCertificate(t *testing.T) {
 	srv := serveWith(t, certificate(t, time.Now().Add(-time.Hour), "127.0.0.1"))
-	newFetching(t, srv, "/l").fails(codeSecurity, "expired")
+	newFetching(t, srv, "/l").fails(codeSecurity, "shows a certificate that is expired, or not valid yet")
 }
 
 func TestFetchCertificateOfAnotherHost(t *testing.T) {
 	srv := serveWith(t, certificate(t, time.Now().Add(time.Hour), "10.1.2.3"))
-	newFetching(t, srv, "/l").fails(codeSecurity, "another host")
+	newFetching(t, srv, "/l").fails(codeSecurity, "shows a certificate for another host name")
+}
+
+func TestFetchCertificateThatIsForNoServer(t *testing.T) {
+	srv := serveWith(t, certificate(t, time.Now().Add(time.Hour), "127.0.0.1", x509.ExtKeyUsageClientAuth))
+	newFetching(t, srv, "/l").fails(codeSecurity, "shows a certificate that does not verify")
+}
+
+func TestFetchFromWhatIsNoWebServer(t *testing.T) {
+	srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		nc, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = nc.Write([]byte("220 mail.example ESMTP\r\n\r\n"))
+		_ = nc.Close()
+	})
+	newFetching(t, srv, "/l").fails(codeBadGateway, "/l?... cannot be fetched")
 }
 
 func TestFetchServerWithoutTLS(t *testing.T) {
@@ -190,7 +208,8 @@ func TestFetchStatusCodes(t *testing.T) {
 	} {
 		srv := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
 		x := newFetching(t, srv, "/l")
-		x.fails(want, fmt.Sprint(status))
+		x.fails(want, fmt.Sprint(status), map[code]string{codeNotFound: "there is nothing at ", codeSecurity: "does not let us in (HTTP status",
+			codeBadGateway: "cannot answer now (HTTP status", codeBadRequest: "instead of a licence"}[want])
 		if again := len(x.pauses); (again == maxTries-1) != (want == codeBadGateway) || again > 0 && want != codeBadGateway {
 			t.Errorf("status %d: %d repeats", status, again)
 		}
@@ -303,7 +322,7 @@ func TestFetchServerThatNeverAnswers(t *testing.T) {
 	srv := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	x := newFetching(t, srv, "/l")
 	x.perTry = 50 * time.Millisecond
-	x.fails(codeBadGateway, "within 50ms")
+	x.fails(codeBadGateway, "does not send the licence within 50ms")
 	if len(x.pauses) != 0 {
 		t.Error("tried again")
 	}
@@ -325,7 +344,7 @@ func TestFetchSlowDrip(t *testing.T) {
 	})
 	x := newFetching(t, srv, "/l")
 	x.perTry = 60 * time.Millisecond
-	x.fails(codeBadGateway, "within 60ms")
+	x.fails(codeBadGateway, "does not send the licence within 60ms")
 }
 
 func TestFetchTotalTimeIsBounded(t *testing.T) {
@@ -365,7 +384,7 @@ func TestFetchTooLarge(t *testing.T) {
 			}
 			_, _ = w.Write(doc)
 		})
-		newFetching(t, srv, "/l").fails(codeBadRequest, "larger than 64 KiB")
+		newFetching(t, srv, "/l").fails(codeBadRequest, "sends is larger than 64 KiB")
 	}
 }
 
@@ -382,7 +401,7 @@ func TestFetchContentThatIsNoLicence(t *testing.T) {
 		"empty":           {"text/xml", " \n", "is empty"},
 		"HTML by start":   {"text/plain", "\n <!DOCTYPE html><p>Log in", "web page (HTML)"},
 		"HTML by type":    {"text/html; charset=utf-8", "<p>Log in", "web page (HTML)"},
-		"packed":          {"application/gzip", "\x1f\x8b\x08", "compressed"},
+		"packed":          {"application/gzip", "\x1f\x8b\x08", "sends a compressed file, not a licence"},
 		"other html root": {"text/plain", "<HTML>", "web page (HTML)"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -401,7 +420,7 @@ func TestFetchEncodingNotAskedFor(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		content(w, r)
 	})
-	newFetching(t, srv, "/l").fails(codeBadRequest, "encoding")
+	newFetching(t, srv, "/l").fails(codeBadRequest, "answers in the encoding", "which was not asked for")
 }
 
 func TestFetchChecksum(t *testing.T) {
@@ -409,11 +428,14 @@ func TestFetchChecksum(t *testing.T) {
 	srv := serve(t, content)
 	newFetching(t, srv, "/l", func(c *config.Tool) { c.LicenseSHA256 = strings.ToUpper(hex.EncodeToString(sum[:])) }).succeeds()
 	newFetching(t, srv, "/l", func(c *config.Tool) { c.LicenseSHA256 = strings.Repeat("0", 64) }).
-		fails(codeBadRequest, "checksum", hex.EncodeToString(sum[:]))
+		fails(codeBadRequest, "the checksum of what ", " sends is ", hex.EncodeToString(sum[:]))
 }
 
-func certificate(t *testing.T, until time.Time, name string) tls.Certificate {
+func certificate(t *testing.T, until time.Time, name string, usage ...x509.ExtKeyUsage) tls.Certificate {
 	t.Helper()
+	if len(usage) == 0 {
+		usage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -421,7 +443,7 @@ func certificate(t *testing.T, until time.Time, name string) tls.Certificate {
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		ExtKeyUsage: usage,
 	}
 	if ip := net.ParseIP(name); ip != nil {
 		c.IPAddresses = []net.IP{ip}

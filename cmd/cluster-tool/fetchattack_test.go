@@ -5,17 +5,30 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/terracotta-go/terracotta/config"
 )
 
-// A device as LICENSE_CA was read until the memory was full.
-func TestAttackAuthorityIsADevice(t *testing.T) {
-	_, err := newFetcher(config.Tool{LicenseURL: "https://127.0.0.1:1/l.xml", LicenseCA: "/dev/zero"}, nil)
-	if err == nil || !strings.Contains(err.Error(), "holds no certificate") {
-		t.Errorf("%v", err)
+// A device as LICENSE_CA was read until the memory was full, and a pipe that
+// nobody fills waited for ever.
+func TestAttackADeviceOrPipeInsteadOfAFile(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const at = "https://127.0.0.1:1/l.xml"
+	for _, path := range []string{"/dev/zero", pipe} {
+		for _, c := range []config.Tool{
+			{LicenseURL: at, LicenseCA: path},
+			{LicenseURL: at, LicenseClientCert: path, LicenseClientKey: path},
+			{LicenseURL: at, LicenseTokenFile: path},
+		} {
+			_, err := newFetcher(c, nil)
+			checkFailure(t, err, codeBadRequest, "is not a regular file")
+		}
 	}
 }
 

@@ -27,8 +27,14 @@ func redirect(to string) http.HandlerFunc {
 }
 
 func TestFetchRedirectToLessSafePlaces(t *testing.T) {
-	for _, to := range []string{"http://127.0.0.1/l?" + secret, "file:///etc/passwd", "ftp://127.0.0.1/l", "gopher:x", "", "https://"} {
-		newFetching(t, serve(t, redirect(to)), "/l").fails(codeBadRequest, "redirects")
+	for _, to := range []string{"http://127.0.0.1/l?" + secret, "file:///etc/passwd", "ftp://127.0.0.1/l", "gopher:x", "https://"} {
+		newFetching(t, serve(t, redirect(to)), "/l").fails(codeBadRequest, "redirects to ", ", which is less safe")
+	}
+}
+
+func TestFetchRedirectToNoURL(t *testing.T) {
+	for _, to := range []string{"", "https://server:port/" + secret, "https://%zz/", "://x"} {
+		newFetching(t, serve(t, redirect(to)), "/l").fails(codeBadRequest, "redirects, but not to a URL")
 	}
 }
 
@@ -36,7 +42,7 @@ func TestFetchRedirectCircle(t *testing.T) {
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		redirect(map[string]string{"/a": "/b", "/b": "/c", "/c": "/b"}[r.URL.Path])(w, r)
 	})
-	newFetching(t, srv, "/a").fails(codeBadRequest, "circle")
+	newFetching(t, srv, "/a").fails(codeBadRequest, "leads in a circle of redirects")
 }
 
 func TestFetchRedirectsAreFollowedFiveTimes(t *testing.T) {
@@ -158,11 +164,11 @@ func TestFetchSettingsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"relative file":       {config.Tool{LicenseURL: "file:license.xml"}, codeBadRequest, "absolute path"},
 		"file on a host":      {config.Tool{LicenseURL: "file://server/license.xml"}, codeBadRequest, "absolute path"},
 		"checksum":            {config.Tool{LicenseURL: good, LicenseSHA256: "abc"}, codeBadRequest, "64 hexadecimal"},
-		"CA is missing":       {config.Tool{LicenseURL: good, LicenseCA: filepath.Join(dir, "none.pem")}, codeBadRequest, "none.pem"},
+		"CA is missing":       {config.Tool{LicenseURL: good, LicenseCA: filepath.Join(dir, "none.pem")}, codeBadRequest, `LICENSE_CA "` + filepath.Join(dir, "none.pem") + `": `},
 		"CA is none":          {config.Tool{LicenseURL: good, LicenseCA: file("ca.pem", "hello")}, codeBadRequest, "holds no certificate"},
 		"token missing":       {config.Tool{LicenseURL: good, LicenseTokenFile: filepath.Join(dir, "none")}, codeNotFound, "token"},
 		"token of two words":  {config.Tool{LicenseURL: good, LicenseTokenFile: file("token2", "s3cret s3cret")}, codeBadRequest, "one word"},
-		"token and user":      {config.Tool{LicenseURL: "https://ann:s3cret@server/l", LicenseTokenFile: file("token", "s3cret")}, codeBadRequest, "both"},
+		"token and user":      {config.Tool{LicenseURL: "https://ann:s3cret@server/l", LicenseTokenFile: file("token", "s3cret")}, codeBadRequest, "both a token file and a user"},
 		"certificate, no key": {config.Tool{LicenseURL: good, LicenseClientCert: "c.pem"}, codeBadRequest, "both"},
 		"certificate is none": {config.Tool{LicenseURL: good, LicenseClientCert: file("c.pem", "x"), LicenseClientKey: file("k.pem", "s3cret")}, codeBadRequest, "client certificate"},
 	} {
@@ -223,7 +229,7 @@ func TestFetchProxyRefuses(t *testing.T) {
 		x.proxy = func(*http.Request) (*url.URL, error) {
 			return url.Parse(strings.Replace(proxy.URL, "//", "//bob:"+secret+"@", 1))
 		}
-		x.fails(codeSecurity, "proxy")
+		x.fails(codeSecurity, "the proxy on the way to ", "wants a password (HTTP status 407)")
 	}
 }
 
@@ -264,7 +270,7 @@ func TestFetchProxyForbidsTheHost(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	x := newFetching(t, &httptest.Server{URL: "https://licences.example"}, "/l")
 	x.proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
-	x.fails(codeBadGateway, "proxy", "refuses", "403")
+	x.fails(codeBadGateway, "the proxy on the way to ", "refuses (HTTP status 403)")
 }
 
 func TestFetchServerOfOldTLSOnly(t *testing.T) {

@@ -8,10 +8,6 @@ func laterCommands() []*cobra.Command {
 	var list []*cobra.Command
 	for _, c := range []struct{ name, does, instead string }{
 		{"reconfigure", "Change a configured cluster, or its licence", "a server keeps the configuration and licence it was configured with"},
-		{"dump", "Write the state of servers to their logs", "cluster-tool status -o json and redis-cli's TC.STATUS show much of it"},
-		{"backup", "Back up a cluster", "until then stop the server and copy its data root"},
-		{"promote", "Wake a server that waits suspended", "a cluster is one server in this version and never waits so"},
-		{"shutdown", "Stop a whole cluster in order", "cluster-tool stop -n NAME -s HOST stops the one server of the cluster"},
 		{"ipwhitelist-reload", "Read the servers' list of allowed addresses again", "there is no such list in this version"},
 	} {
 		list = append(list, &cobra.Command{

@@ -129,7 +129,7 @@ func readLicenseFile(what, name string) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fail(codeNotFound, "%s %q does not exist", what, name).
-			hint("in a container, is its folder mounted? For example: -v \"$PWD/.dev:/licenses\"")
+			hint("in a container, is its folder mounted? For example: -v \"$PWD/.dev/licenses:/licenses\"")
 	case err != nil:
 		return nil, fail(codeBadRequest, "%s %q: %v", what, name, causeOf(err))
 	case info.IsDir():

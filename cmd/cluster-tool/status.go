@@ -15,10 +15,8 @@ import (
 )
 
 type statusOptions struct {
-	name     string
-	hosts    []string
-	output   string
-	password string
+	target
+	output string
 }
 
 func (t *tool) statusCommand() *cobra.Command {
@@ -50,17 +48,11 @@ START_SUSPENDED, UNREACHABLE, UNKNOWN.`,
 			if o.output, err = outputForm(o.output); err != nil {
 				return err
 			}
-			c, err := t.gated()
-			if err != nil {
-				return err
-			}
-			o.password = c.Password
-			ctx, cancel := t.bounded(cmd.Context())
-			defer cancel()
+			show := t.serverStatus
 			if o.name != "" {
-				return t.clusterStatus(ctx, o)
+				show = t.clusterStatus
 			}
-			return t.serverStatus(ctx, o)
+			return t.reach(cmd.Context(), &o.target, func(ctx context.Context) error { return show(ctx, o) })
 		},
 	}
 	f := cmd.Flags()
@@ -150,6 +142,8 @@ func describe(a answer) serverRow {
 	row := serverRow{Status: a.status.State, Member: "-"}
 	if c := a.status.Cluster; c != nil {
 		row.Member = c.Name
+	} else if wire.Unread(a.status.State) {
+		row.notes = append(row.notes, "cluster not known yet")
 	} else {
 		row.notes = append(row.notes, "not configured")
 	}
@@ -168,13 +162,30 @@ func orDash(list []string) string {
 }
 
 // writeWarnings writes below a table what servers warn of: in a cell it would
-// make every line too long.
+// make every line too long. What several servers say is written once.
 func writeWarnings(w io.Writer, answers []answer) error {
+	var texts []string
+	warners := map[string][]string{} // text -> hosts
 	for _, a := range answers {
 		for _, text := range a.status.Warnings {
-			if _, err := fmt.Fprintf(w, "%s warns: %s\n", a.host, printable(text)); err != nil {
-				return err
+			if warners[text] == nil {
+				texts = append(texts, text)
 			}
+			if !slices.Contains(warners[text], a.host) {
+				warners[text] = append(warners[text], a.host)
+			}
+		}
+	}
+	for _, text := range texts {
+		who := strings.Join(warners[text], ", ") + " warn"
+		switch len(warners[text]) {
+		case 1:
+			who += "s"
+		case len(answers):
+			who = "all servers warn"
+		}
+		if _, err := fmt.Fprintf(w, "%s: %s\n", who, printable(text)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -234,6 +245,7 @@ func memberStates(cluster *wire.Cluster, members []answer) (stripes [][]memberRo
 			case a.err != nil:
 				row.Status = describe(a).Status
 				failed = append(failed, a)
+			case a.status.Cluster == nil && wire.Unread(a.status.State): // it is one, or says later that it is not
 			case a.status.Cluster == nil || a.status.Cluster.Name != cluster.Name:
 				row.Status = wire.StateUnknown
 				a.err = &wire.Error{Word: wire.ErrConflict, Text: "the server there is not a member of the cluster"}

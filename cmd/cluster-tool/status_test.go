@@ -42,6 +42,36 @@ func TestStatusOfAPairOneServerOfWhichIsDown(t *testing.T) {
 	}
 }
 
+// A server that was left behind must not be configured anew.
+func TestStatusOfAServerThatIsSuspendedBeforeItKnowsItsCluster(t *testing.T) {
+	a, b := pair(t)
+	a.status.State, a.status.Cluster = wire.StateStartSuspended, nil
+	a.status.Warnings = []string{"start the other one"}
+	r := runTool(t, nil, "status", "-n", "A", "-s", a.addr)
+	r.want(t, codeBadRequest, "server "+a.addr+" does not know yet which cluster it belongs to: it is START_SUSPENDED",
+		"start the other servers of its stripe")
+	if strings.Contains(r.out+r.errors, "configure") {
+		t.Errorf("%s%s", r.out, r.errors)
+	}
+	runTool(t, nil, "status", "-s", a.addr).want(t, codeSuccess, "| START_SUSPENDED |", "| cluster not known yet  |", a.addr+" warns: start the other one")
+	join("A", "", b)
+	runTool(t, nil, "status", "-n", "A", "-s", a.addr, "-s", b.addr).want(t, codeSuccess, "| START_SUSPENDED |", "| PASSIVE ")
+}
+
+func TestStatusSaysAWarningOfSeveralServersOnce(t *testing.T) {
+	a, b := pair(t)
+	down := nowhere(t)
+	a.status.Warnings = []string{"key dev-1 is trusted", "the disk is full"}
+	b.status.Warnings = []string{"key dev-1 is trusted", "no password"}
+	r := runTool(t, nil, "status", "-s", a.addr, "-s", b.addr)
+	want := "all servers warn: key dev-1 is trusted\n" + a.addr + " warns: the disk is full\n" + b.addr + " warns: no password\n"
+	if !strings.HasSuffix(r.out, want) {
+		t.Errorf("want the end %q, got %q", want, r.out)
+	}
+	r = runTool(t, nil, "status", "-s", a.addr, "-s", b.addr, "-s", down)
+	r.want(t, codePartial, a.addr+", "+b.addr+" warn: key dev-1 is trusted\n")
+}
+
 func TestStatusOfServersAsJSON(t *testing.T) {
 	a, b := pair(t)
 	join("A", "", a)
@@ -109,6 +139,12 @@ func TestStatusOfSomethingElseAtThePort(t *testing.T) {
 	a := newFake(t, "tc1")
 	a.refuse = "ERR unknown command 'TC.STATUS'"
 	runTool(t, nil, "status", "-s", a.addr).want(t, codeInternal, "UNKNOWN", "unknown command")
+}
+
+// parseHost lets no such host through; should one come, it is told.
+func TestContactOfAHostThatIsNone(t *testing.T) {
+	_, _, err := new(tool).contactServer(t.Context(), "terracotta", "")
+	checkFailure(t, err, codeFailure, `server terracotta: `, "is not host:port")
 }
 
 func TestShortSize(t *testing.T) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,23 +12,18 @@ import (
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-type stopOptions struct {
-	name     string
-	hosts    []string
-	password string
-}
-
 func (t *tool) stopCommand() *cobra.Command {
-	var o stopOptions
+	var o target
 	cmd := &cobra.Command{
 		Use:         "stop",
 		Annotations: map[string]string{forms: "stop [-n NAME] -s HOST[:PORT]...\nstop [-n NAME] HOST[:PORT]..."},
 		Short:       "Stop servers in order",
 		Long: `Stop servers in order: each finishes what it has begun, and its sessions stay on
-its disk. The command returns when the servers are gone, or after -t.
+its disk. An active server with a passive one beside it hands over first, so that
+no request fails. The command returns when the servers are gone, or after -t.
 
 Without -n, the servers that are named stop. With -n, all servers of the cluster
-NAME stop; those that are named are the way to find them.`,
+NAME stop, as with shutdown; those that are named are the way to find them.`,
 		Example: `  cluster-tool stop -s terracotta
   cluster-tool stop terracotta-1 terracotta-2:9510
   cluster-tool stop -n MyCluster -s terracotta`,
@@ -37,12 +31,7 @@ NAME stop; those that are named are the way to find them.`,
 			if o.hosts, err = serverArguments("stop", o.hosts, args); err != nil {
 				return err
 			}
-			c, err := t.gated()
-			if err != nil {
-				return err
-			}
-			o.password = c.Password
-			return t.stop(cmd.Context(), o)
+			return t.reach(cmd.Context(), &o, func(ctx context.Context) error { return t.stop(ctx, o) })
 		},
 	}
 	cmd.Flags().StringVarP(&o.name, "name", "n", "", "`NAME` of the cluster: stop all its servers")
@@ -50,45 +39,11 @@ NAME stop; those that are named are the way to find them.`,
 	return cmd
 }
 
-// serverFlag registers -s as a list whose commas mean nothing, so that a comma
-// is an error with a hint and not a second server.
-func serverFlag(cmd *cobra.Command, hosts *[]string) {
-	cmd.Flags().StringArrayVarP(hosts, "server", "s", nil, "server, `HOST[:PORT]`; may be repeated (default port 9410)")
-}
-
-func (t *tool) stop(ctx context.Context, o stopOptions) error {
-	ctx, cancel := t.bounded(ctx)
-	defer cancel()
-	hosts := o.hosts
+func (t *tool) stop(ctx context.Context, o target) error {
 	if o.name != "" {
-		cluster, answers, err := t.findCluster(ctx, o.name, o.hosts, o.password)
-		if err != nil {
-			return err
-		}
-		hosts = clusterHosts(cluster, answers)
+		return t.stopAll(ctx, o, "Stop")
 	}
-	type result struct {
-		host string
-		err  error
-	}
-	results := make(chan result, len(hosts))
-	for _, h := range hosts {
-		go func() { results <- result{h, t.stopServer(ctx, h, o.password)} }()
-	}
-	var failed []answer
-	for range hosts {
-		r := <-results
-		if r.err == nil {
-			fmt.Fprintf(t.stdout, "%s: Stop successful\n", r.host)
-			continue
-		}
-		fmt.Fprintf(t.stderr, "%s: Stop failed: %s\n", r.host, printable(reason(r.err)))
-		failed = append(failed, answer{host: r.host, err: r.err})
-	}
-	if len(failed) > 0 && errors.Is(context.Cause(ctx), context.Canceled) {
-		return context.Canceled
-	}
-	return partial("stop", len(hosts), failed)
+	return t.stopInOrder(ctx, o.hosts, o.password, "Stop", false)
 }
 
 // partial is the verdict over many targets: SUCCESS, PARTIAL_FAILURE where some
@@ -108,24 +63,25 @@ func partial(deed string, targets int, failed []answer) error {
 	return fail(codeFailure, "%s failed on all servers", deed).hint("look at the lines above, and at the servers' logs")
 }
 
-// stopServer asks one server to stop and waits until it is gone.
-func (t *tool) stopServer(ctx context.Context, host, password string) error {
-	before, err := t.probe(ctx, host, password)
-	if err != nil {
-		return notReached(err)
-	}
-	askCtx, c, err := t.contactServer(ctx, host, password)
+// stopServer asks the server that answered with before to stop and waits until
+// it is gone. With whole all servers of its stripe stop.
+func (t *tool) stopServer(ctx context.Context, before answer, password string, whole bool) error {
+	askCtx, c, err := t.contactServer(ctx, before.host, password)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	ask := c.Stop
+	if whole && len(before.status.Running.Servers) > 1 {
+		ask = c.StopCluster
+	}
 	// A server on its way down may close the connection before its answer is read:
 	// whether it is gone decides, not the answer. A refusal is a refusal.
-	if err := c.why(c.Stop(askCtx)); lasting(err) {
+	if err := c.why(ask(askCtx)); lasting(err) {
 		return err
 	}
 	c.Close()
-	return t.waitGone(ctx, host, password, before)
+	return t.waitGone(ctx, before.host, password, before.status)
 }
 
 // notReached marks err, unless it is a server's own refusal, as nobody answering.

@@ -115,7 +115,34 @@ func (t *tool) stripesByServer(ctx context.Context, o configureOptions) ([]*stri
 		}
 		stripes = append(stripes, &stripe{from: "server " + a.host, config: a.status.Running, answers: []answer{a}})
 	}
-	return stripes, checkDuplicates(stripes)
+	if err := checkDuplicates(stripes); err != nil {
+		return nil, err
+	}
+	return stripes, t.meetOthers(ctx, stripes, o.settings.Password)
+}
+
+// meetOthers asks the servers that were not named, as far as they can be reached
+// from here, and checks that they run what the named ones run.
+func (t *tool) meetOthers(ctx context.Context, stripes []*stripe, password string) error {
+	for _, s := range stripes {
+		var hosts []string
+		for _, server := range s.config.Servers {
+			if !slices.ContainsFunc(s.answers, func(a answer) bool { return a.status.Server.Name == server.Name }) {
+				hosts = append(hosts, serverHost(server))
+			}
+		}
+		for _, a := range t.probeAll(ctx, hosts, password) {
+			if a.err != nil {
+				fmt.Fprintf(t.stderr, "Warning: going on without %s: %s\n", a.host, printable(reason(a.err)))
+				continue
+			}
+			if err := compare(s.from, s.config, "server "+a.host, a.status.Running); err != nil {
+				return err
+			}
+			s.answers = append(s.answers, a)
+		}
+	}
+	return nil
 }
 
 // waitForServers asks the servers of all groups until at least one of each group

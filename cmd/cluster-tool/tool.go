@@ -81,7 +81,7 @@ func (t *tool) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "cluster-tool [options] COMMAND [command-options]",
 		Short: "Administer a Terracotta cluster",
-		Long: "Administer a Terracotta cluster: configure it with a licence, show its status, stop its servers.\n\n" +
+		Long: "Administer a Terracotta cluster: configure it with a licence, show its status, back it up, stop its servers.\n\n" +
 			"Options of the tool stand before the command, options of a command after it.",
 		Example: `  cluster-tool configure -n MyCluster -l license.xml -s terracotta
   cluster-tool -t 60000 status -n MyCluster -s terracotta -o json
@@ -110,7 +110,8 @@ func (t *tool) rootCommand() *cobra.Command {
 	f.BoolVarP(&t.verbose, "verbose", "v", false, "tell on stderr what is done")
 	f.Int64VarP(&t.timeoutMillis, "timeout", "t", defaultTimeout, "longest time to wait, in `MILLISECONDS`")
 	f.StringVar(&t.securityRoot, "security-root-directory", "", "`DIR` with the tool's TLS files; -srd DIR is the same (not in this version)")
-	root.AddCommand(t.configureCommand(), t.statusCommand(), t.stopCommand(), t.licenseCommand(), versionCommand())
+	root.AddCommand(t.configureCommand(), t.statusCommand(), t.dumpCommand(), t.backupCommand(),
+		t.stopCommand(), t.shutdownCommand(), t.promoteCommand(), t.licenseCommand(), versionCommand())
 	root.AddCommand(laterCommands()...)
 	return root
 }

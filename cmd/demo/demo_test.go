@@ -34,7 +34,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	for _, args := range [][]string{
 		{"go", "build", "-o", dir + string(filepath.Separator), ".",
 			"../terracotta-server", "../cluster-tool", "../cart-example", "../license-issuer"},
-		{filepath.Join(dir, "license-issuer"), "dev", "--dir", filepath.Join(dir, "dev")},
+		{filepath.Join(dir, "license-issuer"), "dev", "--shared=", "--dir", filepath.Join(dir, "dev")},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -99,7 +99,7 @@ func up(t *testing.T, bin, data string, env []string) (cmd *exec.Cmd, said *log,
 	t.Helper()
 	said = &log{}
 	cmd = exec.Command(filepath.Join(bin, "demo"), "up", "--data", data,
-		"--license", filepath.Join(bin, "dev", "license.xml"), "--trusted-keys", filepath.Join(bin, "dev", "trusted"))
+		"--license", filepath.Join(bin, "dev", "licenses", "license.xml"), "--trusted-keys", filepath.Join(bin, "dev", "trusted"))
 	cmd.Env = append(append(os.Environ(), "JAVA_OPTS=-Dterracotta.websessions.idleTimeout=20m"), env...)
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {

@@ -97,7 +97,7 @@ func (d *demo) findLicense() (string, error) {
 		return "", &failure{errors.New("there is no kit around this program, so no licence either"), "name one with --license FILE, or run make up-local"}
 	}
 	return "", &failure{fmt.Errorf("no licence in %q", d.kit),
-		"copy yours there as license.xml or terracotta-license.key; for a kit of make kit it is .dev/license.xml of the checkout"}
+		"copy yours there as license.xml or terracotta-license.key; for a kit of make kit it is .dev/licenses/license.xml of the checkout"}
 }
 
 // variable returns a variable of the environment, "" = not set.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,17 @@ func TestCommands(t *testing.T) {
 				ts.Check(err)
 				if got := info.Mode().Perm().String(); (got == args[1]) == neg {
 					ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+				}
+			},
+			"holds": func(ts *testscript.TestScript, _ bool, args []string) { // holds FOLDER ALL ITS NAMES
+				entries, err := os.ReadDir(ts.MkAbs(args[0]))
+				ts.Check(err)
+				var names []string
+				for _, e := range entries {
+					names = append(names, e.Name())
+				}
+				if !slices.Equal(names, args[1:]) {
+					ts.Fatalf("%s holds %q, want %q", args[0], names, args[1:])
 				}
 			},
 		},

@@ -65,10 +65,8 @@ func check(cmd *cobra.Command, cfg config.Server, dir string, stdout io.Writer) 
 
 // stateFolder is where the stripe's state lies; "" without a platform data directory.
 func stateFolder(cfg config.Server) string {
-	for _, d := range cfg.Stripe.DataDirectories {
-		if d.Platform {
-			return filepath.Join(d.Path, "stripe")
-		}
+	if dir, ok := cfg.Platform(); ok {
+		return filepath.Join(dir.Path, "stripe")
 	}
 	return ""
 }

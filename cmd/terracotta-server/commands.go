@@ -25,7 +25,8 @@ and installed its licence, commands that touch data are answered UNCONFIGURED.`,
   terracotta-server -f /configs/tc-config.xml -n tc1
   terracotta-server config                       # what would run, and why
   terracotta-server health                       # exit status 0 if it answers
-  terracotta-server check                        # is what is on disk good?`,
+  terracotta-server check                        # is what is on disk good?
+  terracotta-server restore FILE                 # a data root from a backup`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -40,7 +41,7 @@ and installed its licence, commands that touch data are answered UNCONFIGURED.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	config.ServerFlags(root.PersistentFlags())
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitHelp())
-	root.AddCommand(configCommand(environ, stdout), healthCommand(environ, stdout), checkCommand(environ, stdout), versionCommand(stdout))
+	root.AddCommand(configCommand(environ, stdout), healthCommand(environ, stdout), checkCommand(environ, stdout), restoreCommand(environ, stdout), versionCommand(stdout))
 	return root
 }
 

@@ -11,12 +11,11 @@ import (
 type exitCode int
 
 const (
-	exitSuccess        exitCode = 0
-	exitUnhealthy      exitCode = 1
-	exitFailure        exitCode = 2
-	exitEULA           exitCode = 10
-	exitBadRequest     exitCode = 40
-	exitNotImplemented exitCode = 51
+	exitSuccess    exitCode = 0
+	exitUnhealthy  exitCode = 1
+	exitFailure    exitCode = 2
+	exitEULA       exitCode = 10
+	exitBadRequest exitCode = 40
 )
 
 // exitCodes is the table that --help shows.
@@ -30,7 +29,6 @@ var exitCodes = []struct {
 	{exitFailure, "FAILURE", "the server cannot start or go on: data root, port or anything unexpected"},
 	{exitEULA, "EULA_NOT_ACCEPTED", "in a container without ACCEPT_EULA=Y"},
 	{exitBadRequest, "BAD_REQUEST", "flags, environment or configuration file are wrong"},
-	{exitNotImplemented, "NOT_IMPLEMENTED", "this version cannot do it yet"},
 }
 
 // failure is an error with the exit status that it ends the process with, and

@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
+	"os"
 	"path"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
 	"github.com/terracotta-go/terracotta/config"
+	"github.com/terracotta-go/terracotta/internal/server"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -116,6 +120,28 @@ func checkMemory(cfg config.Server, limit memoryLimit, log *slog.Logger) error {
 			"promised", megabytes(promised), "available", megabytes(limit.size), "better", megabytes(comfortable(limit.size)))
 	}
 	return nil
+}
+
+// shareHeap divides what the off-heap resources leave of limit, at least a quarter
+// of it: the collector starts early enough to stay within (a garbage collector
+// otherwise lets a heap double), and what strangers can make us hold of half
+// commands and unread answers is a quarter of it each.
+func shareHeap(promised uint64, limit memoryLimit) (heap int64, each int) {
+	left := limit.size / 4
+	if promised < limit.size {
+		left = max(left, limit.size-promised)
+	}
+	left = max(left, ownMemory)
+	return int64(min(left, math.MaxInt64)), int(min(max(left/4, 64*mega), 256*mega))
+}
+
+// limitHeap does so. Whoever has set GOMEMLIMIT has decided about the collector.
+func limitHeap(cfg config.Server, limit memoryLimit, limits *server.Limits) {
+	heap, each := shareHeap(promisedMemory(cfg.Stripe.OffheapResources), limit)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(heap)
+	}
+	limits.MaxInput, limits.MaxBehind = each, each
 }
 
 func promisedMemory(list []wire.OffheapResource) (sum uint64) {

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/terracotta-go/terracotta/config"
+	"github.com/terracotta-go/terracotta/internal/server"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -82,6 +85,47 @@ func TestMemoryIsRefusedWarnedOrFine(t *testing.T) {
 		cfg.MemoryMayExceed = true
 		if err := checkMemory(cfg, limit(row.limit), cfg.Logger(&said)); err != nil {
 			t.Errorf("%s: refused though memory-check is warn: %v", row.name, err)
+		}
+	}
+}
+
+func TestWhatSessionsLeaveIsShared(t *testing.T) {
+	for _, row := range []struct{ promised, limit, heap, each uint64 }{ // MB
+		{1024, 64 << 10, 63 << 10, 256}, // a large machine: as much as ever
+		{1024, 1344, 336, 84},           // what the hint of a refusal says is enough
+		{256, 512, 256, 64},
+		{1024, 1024, 256, 64}, // nothing is left: a quarter all the same
+		{2048, 1024, 256, 64}, // memory-check warn
+		{1 << 43, 1024, 256, 64},
+		{0, 16, 64, 64},
+	} {
+		heap, each := shareHeap(row.promised*mega, memoryLimit{size: row.limit * mega})
+		if uint64(heap) != row.heap*mega || uint64(each) != row.each*mega {
+			t.Errorf("%d MB promised of %d: %d MB of heap, %d each; want %d and %d",
+				row.promised, row.limit, heap/mega, each/mega, row.heap, row.each)
+		}
+	}
+}
+
+func TestTheCollectorKnowsItsLimit(t *testing.T) {
+	limit, ok := findMemoryLimit(os.DirFS("/"))
+	if !ok {
+		t.Skip("this system tells no memory limit")
+	}
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	cfg := config.Server{Stripe: wire.StripeConfig{OffheapResources: []wire.OffheapResource{{Size: 16 * mega}}}}
+	for _, set := range []string{"", "1GiB"} {
+		debug.SetMemoryLimit(before)
+		t.Setenv("GOMEMLIMIT", set)
+		limits := server.Limits{MaxValue: 1}
+		limitHeap(cfg, limit, &limits)
+		want, each := shareHeap(16*mega, limit)
+		if set != "" {
+			want = before
+		}
+		if got := debug.SetMemoryLimit(-1); got != want || limits.MaxInput != each || limits.MaxBehind != each || limits.MaxValue != 1 {
+			t.Errorf("GOMEMLIMIT=%q: the limit is %d, want %d; %+v", set, got, want, limits)
 		}
 	}
 }

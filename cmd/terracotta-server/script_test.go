@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"terracotta-server": main})
+	testscript.Main(m, map[string]func(){"terracotta-server": main, "burn": burn})
 }
 
 // The scripts run the server as users do:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/terracotta-go/terracotta/config"
@@ -29,15 +30,26 @@ const (
 	// drainTimeout bounds how long running commands may take to finish at the
 	// stop: docker stop is done within two seconds.
 	drainTimeout = time.Second
+	// handOverTimeout bounds, before that, the handing over to a passive server.
+	handOverTimeout = 700 * time.Millisecond
 )
 
-// serve starts the server, runs it until ctx ends or TC.STOP comes, and stops
+// serve runs the server until ctx ends or TC.STOP comes.
+func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
+	for {
+		if err := serveOnce(ctx, cfg, stdout); !errors.Is(err, errStartAgain) {
+			return err
+		}
+	}
+}
+
+// serveOnce starts the server, runs it until ctx ends or TC.STOP comes, and stops
 // it. The order of the start: refuse what needs no resources, then open the
 // state (it locks the data root, so that a second process changes nothing), then
 // the rooms above it, then the port. So whoever can connect is served. The
 // management port alone opens early: it tells how far the start is. The stop
 // goes the other way, so that no room loses what it stands on.
-func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
+func serveOnce(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	log := cfg.Logger(stdout)
 	if err := mayStart(cfg, stdout); err != nil {
 		return err
@@ -46,10 +58,12 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	for _, note := range cfg.Notes {
 		log.Info(note)
 	}
+	limits := server.Limits{MaxConnections: cfg.MaxConnections, MaxValue: cfg.MaxValue}
 	if limit, ok := findMemoryLimit(os.DirFS("/")); ok {
 		if err := checkMemory(cfg, limit, log); err != nil {
 			return err
 		}
+		limitHeap(cfg, limit, &limits)
 	}
 	keys := trustedKeys(cfg.TrustedKeys, log)
 	manage, err := startManagement(cfg, log)
@@ -90,19 +104,34 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	choosePort(&cfg, ln.Addr())
 	stopAsked, stop := context.WithCancel(ctx)
 	defer stop()
+	var again atomic.Bool // this server's data is to be set aside by the next start
+	go func() {
+		select {
+		case <-sp.Lost():
+			again.Store(true)
+			stop()
+		case <-stopAsked.Done():
+		}
+	}()
+	var whole atomic.Bool // all servers of the stripe stop
 	srv := server.New(server.Config{
 		Self: cfg.Self, Running: cfg.Stripe, Durability: cfg.Durability, Version: config.Version,
-		Password: cfg.Password, Keys: keys, Stop: stop, Logger: log,
-		Limits: server.Limits{MaxConnections: cfg.MaxConnections, MaxValue: cfg.MaxValue},
+		Password: cfg.Password, Keys: keys, Logger: log, Settings: shownSettings(cfg),
+		Stop:   func(all bool) { whole.Store(all); stop() },
+		Limits: limits,
 	}, own, sp, st)
 	warn(cfg, log)
-	manage.Attach(srv.Status, sp.Status)
+	manage.Attach(srv.Status, sp.Status, srv.Memory)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 
-	err = ready(stopAsked, cfg, sp, srv, ln.Addr(), log)
+	starting, giveUp := context.WithCancel(stopAsked)
+	defer giveUp()
+	unfit := watchUnfit(stopAsked, sp, giveUp)
+	err = ready(starting, cfg, sp, srv, ln.Addr(), log)
 	if err == nil {
 		select {
+		case err = <-unfit:
 		case err = <-failed: // only a listener that broke: nobody has asked to stop
 			err = fmt.Errorf("accept connections: %w", err)
 		case <-stopAsked.Done():
@@ -110,7 +139,34 @@ func serve(ctx context.Context, cfg config.Server, stdout io.Writer) error {
 	}
 
 	manage.Detach()
-	return stopServing(srv, closeRooms, err, log)
+	if err == nil && !whole.Load() {
+		handOver(own, sp, log)
+	}
+	if err := stopServing(srv, closeRooms, err, log); err != nil || !again.Load() || ctx.Err() != nil {
+		return err
+	}
+	return errStartAgain
+}
+
+// errStartAgain says that the server has stopped to start anew: after a split brain,
+// or because its data was not the active server's.
+var errStartAgain = errors.New("start again")
+
+// handOver makes a passive server the active one, if this one is active and there
+// is one: its clients find the other before this one is gone.
+func handOver(own *ownership.Ownership, sp *stripe.Stripe, log *slog.Logger) {
+	if !sp.Serves() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
+	defer cancel()
+	own.HandOver(ctx)
+	began := time.Now()
+	if err := sp.HandOver(ctx); err != nil {
+		log.Warn("no other server could take over before this one stops", "error", err)
+	} else if !sp.Serves() {
+		log.Info("another server has taken over", "took", time.Since(began).Round(time.Millisecond))
+	}
 }
 
 // stopServing ends what serve has started, in order. cause is why it stops, nil
@@ -123,7 +179,12 @@ func stopServing(srv *server.Server, closeRooms func() error, cause error, log *
 	if cut := srv.Shutdown(drain); cut != nil {
 		log.Warn("some commands were cut off: they did not finish in time", "limit", drainTimeout)
 	}
-	if err := errors.Join(cause, closeRooms()); err != nil {
+	closed := closeRooms()
+	var told *failure
+	if errors.As(cause, &told) && closed == nil {
+		return told
+	}
+	if err := errors.Join(cause, closed); err != nil {
 		return &failure{exitFailure, err, ""}
 	}
 	log.Info("terracotta-server has stopped", "took", time.Since(began).Round(time.Millisecond))
@@ -168,10 +229,6 @@ func mayStart(cfg config.Server, stdout io.Writer) error {
 		}
 		fmt.Fprintln(stdout, "The licence agreement was accepted (ACCEPT_EULA=Y).")
 	}
-	if n := len(cfg.Stripe.Servers); n > 1 {
-		return &failure{exitNotImplemented, fmt.Errorf("%d servers are configured, and this version runs one server per stripe", n),
-			"pairs and triples come in a later version: configure one server, or unset TC_SERVER1 and TC_SERVER2"}
-	}
 	return nil
 }
 
@@ -203,6 +260,9 @@ func openStripe(ctx context.Context, cfg config.Server, st *store.Store, log *sl
 		c.Dir = stateFolder(cfg)
 		log.Info("opening the data root", "directory", c.Dir, "durability", cfg.Durability)
 	}
+	if err := joinOthers(&c, cfg, st, log); err != nil {
+		return nil, err
+	}
 	sp, err := stripe.Open(ctx, c, st)
 	if err != nil {
 		return nil, &failure{exitFailure, err, ""}
@@ -221,18 +281,23 @@ func warn(cfg config.Server, log *slog.Logger) {
 	}
 }
 
-// ready waits until a configured server is active and writes the last line of
-// the start.
+// ready waits until a configured server is in service and writes the last line
+// of the start. One of several may wait for the others, as long as that takes.
 func ready(ctx context.Context, cfg config.Server, sp *stripe.Stripe, srv *server.Server, addr net.Addr, log *slog.Logger) error {
+	several := len(cfg.Stripe.Servers) > 1
 	if !sp.Status().Formed {
 		log.Info("this server belongs to no cluster yet: configure one and install its licence with cluster-tool",
 			"command", fmt.Sprintf("cluster-tool configure -n NAME -l LICENSE -s %s:%d", cfg.Self.Host, cfg.Self.Port))
-	} else if err := becomeActive(ctx, sp); err != nil {
+	} else if err := becomeReady(ctx, several, sp, srv); err != nil {
 		return err
 	}
 	srv.LogWarnings()
 	if ctx.Err() == nil {
-		log.Info(fmt.Sprintf("Terracotta Server instance has started up as ACTIVE node on %s successfully, and is now ready for work.", shown(addr)))
+		state := wire.StateActive
+		if several && !sp.Serves() {
+			state = srv.Status().State
+		}
+		log.Info(fmt.Sprintf("Terracotta Server instance has started up as %s node on %s successfully, and is now ready for work.", state, shown(addr)))
 	}
 	return nil
 }
@@ -245,16 +310,23 @@ func shown(addr net.Addr) string {
 	return addr.String()
 }
 
-func becomeActive(ctx context.Context, sp *stripe.Stripe) error {
+// becomeReady returns when the server is active or, as one of several, has all that
+// the active one has.
+func becomeReady(ctx context.Context, several bool, sp *stripe.Stripe, srv *server.Server) error {
 	changes := sp.Changes()
-	limit := time.NewTimer(activeTimeout)
-	defer limit.Stop()
-	for sp.Status().State != wire.StateActive {
+	var limit <-chan time.Time
+	if !several {
+		limit = time.After(activeTimeout)
+	}
+	tick := time.NewTicker(time.Second) // a passive may be in step without a change of its role
+	defer tick.Stop()
+	for !wire.InService(srv.Status().State) {
 		select {
 		case <-changes:
+		case <-tick.C:
 		case <-ctx.Done():
 			return nil
-		case <-limit.C:
+		case <-limit:
 			return fmt.Errorf("the server is still %s after %v", sp.Status().State, activeTimeout)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 
 // process is a server in a process of its own.
 type process struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	addr string
 	out  *bufio.Reader

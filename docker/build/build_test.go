@@ -168,7 +168,7 @@ func TestTrustedKeysOfAReleaseAndOfAClone(t *testing.T) {
 				}
 			}
 			kit := tree{}
-			if err := addTrusted(kit, options{release: c.release}); err != nil {
+			if err := addTrusted(kit, options{dev: devDir, release: c.release}); err != nil {
 				if !strings.Contains(err.Error(), c.want) {
 					t.Errorf("error is %v, want one with %q", err, c.want)
 				}

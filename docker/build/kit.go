@@ -74,7 +74,7 @@ func makeKit(ctx context.Context, o options) (string, error) {
 		o.arch = runtime.GOARCH
 	}
 	if !o.release {
-		if err := command(ctx, o, nil, "go", "run", "./cmd/license-issuer", "dev", "--dir", devDir); err != nil {
+		if err := command(ctx, o, nil, "go", "run", "./cmd/license-issuer", "dev", "--dir", o.dev); err != nil {
 			return "", fmt.Errorf("make the development key and licence: %w", err)
 		}
 	}
@@ -94,7 +94,7 @@ func makeKit(ctx context.Context, o options) (string, error) {
 			return "", err
 		}
 	}
-	if err := t.refusePrivateKeys(devDir); err != nil {
+	if err := t.refusePrivateKeys(o.dev); err != nil {
 		return "", err
 	}
 	dir := kitDir(o)
@@ -234,7 +234,7 @@ func certificates() []byte {
 func addTrusted(t tree, o options) error {
 	dirs := []string{trusted}
 	if !o.release {
-		dirs = append(dirs, filepath.Join(devDir, "trusted"))
+		dirs = append(dirs, filepath.Join(o.dev, "trusted"))
 	}
 	keys := 0
 	for _, dir := range dirs {

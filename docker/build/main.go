@@ -40,6 +40,7 @@ type options struct {
 	version string
 	arch    string // GOARCH of the binaries, "" = the engine's, or this machine's without one
 	dist    string // folder of what is made
+	dev     string // folder of the clone's development key and licence
 	release bool   // refuse development keys
 	out     io.Writer
 	errOut  io.Writer
@@ -61,7 +62,7 @@ var commands = []struct {
 // run executes one command line and returns its exit status: 0, 1 for an
 // error, 2 for a wrong command line, exitInterrupted after Ctrl-C.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o := options{dist: "dist", release: os.Getenv("RELEASE") == "1", out: stdout, errOut: stderr}
+	o := options{dist: "dist", dev: devDir, release: os.Getenv("RELEASE") == "1", out: stdout, errOut: stderr}
 	flags := flag.NewFlagSet("build", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.version, "version", sourceVersion, "version of the kit and tag of the images")

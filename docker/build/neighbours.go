@@ -13,6 +13,7 @@ import (
 const (
 	projectLabel = "com.docker.compose.project"
 	folderLabel  = "com.docker.compose.project.working_dir"
+	oneOffLabel  = "com.docker.compose.oneoff" // "True": made by compose run
 )
 
 // foreign returns an error if the project's containers were made from another
@@ -31,7 +32,7 @@ func foreign(list []container.Summary, project string) error {
 		if there, err := os.Stat(folder); err == nil && !os.SameFile(here, there) {
 			return fmt.Errorf("the demo %q that is on this engine was started in another folder, %s\n"+
 				"Remove it from there (make down), or run a second one beside it, with another name and other ports:\n"+
-				"  COMPOSE_PROJECT_NAME=two TERRACOTTA_PORT=9411 MANAGEMENT_PORT=9541 CART1_PORT=9083 CART2_PORT=9084 make up\n"+
+				"  COMPOSE_PROJECT_NAME=two TERRACOTTA_PORT=9510 MANAGEMENT_PORT=9640 CART1_PORT=9083 CART2_PORT=9084 make up\n"+
 				"  COMPOSE_PROJECT_NAME=two make down", project, folder)
 		}
 	}
@@ -44,6 +45,9 @@ func checkPorts(list []container.Summary, env settings) error {
 	holder := holders(list)
 	var taken, instead []string
 	for _, p := range ports {
+		if !env.publishes(p.profiles) {
+			continue
+		}
 		port := env.port(p.variable)
 		c, held := holder[port]
 		if held && c.Labels[projectLabel] == env.project() {

@@ -48,7 +48,7 @@ func TestATakenPortIsToldWithItsHolder(t *testing.T) {
 	}
 	defer busy.Close()
 	_, taken, _ := net.SplitHostPort(busy.Addr().String())
-	env := settings{"COMPOSE_PROJECT_NAME": "terracotta", "TERRACOTTA_PORT": taken,
+	env := settings{"COMPOSE_PROJECT_NAME": "terracotta", "COMPOSE_PROFILES": "single", "TERRACOTTA_PORT": taken,
 		"MANAGEMENT_PORT": another(), "CART1_PORT": "1081", "CART2_PORT": "1082"}
 	holds := func(project, name string, port uint16) container.Summary {
 		return container.Summary{Names: []string{"/" + name}, Labels: map[string]string{projectLabel: project},

@@ -18,7 +18,8 @@ import (
 )
 
 // builtKit makes a kit in a folder of the test's own and returns its root, with
-// this clone's development licence where the tutorial puts the licence key.
+// a development licence where the tutorial puts the licence key. Key and licence
+// are the test's own, too: neither this clone's nor its user's are touched.
 func builtKit(t *testing.T) string {
 	t.Helper()
 	switch {
@@ -28,13 +29,18 @@ func builtKit(t *testing.T) string {
 		t.Skip("compiles all programs")
 	}
 	var out bytes.Buffer
-	o := options{version: sourceVersion, dist: t.TempDir(), out: &out, errOut: &out}
+	o := options{version: sourceVersion, dist: t.TempDir(), dev: t.TempDir(), out: &out, errOut: &out}
+	state := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", state)
 	t.Chdir("../..")
 	root, err := makeKit(t.Context(), o)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	document, err := os.ReadFile(devDir + "/license.xml")
+	if list, _ := filepath.Glob(state + "/*/dev/private/dev-*.pem"); len(list) != 1 {
+		t.Fatalf("the key of all clones was not made in the test's folder: %q", list)
+	}
+	document, err := os.ReadFile(o.dev + "/licenses/license.xml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +126,8 @@ func TestTheTutorialFromAKit(t *testing.T) {
 		t.Errorf("stop-sample-server.sh said %s", said.String())
 	}
 
+	t.Run("a tc-config of 4.x", func(t *testing.T) { guideFromKit(t, root) })
+
 	// Without a licence nothing starts, and the hint says where it belongs.
 	if err := os.Remove(filepath.Join(root, "terracotta-license.key")); err != nil {
 		t.Fatal(err)
@@ -128,7 +136,6 @@ func TestTheTutorialFromAKit(t *testing.T) {
 	if err := script("start-sample-server.sh", &said).Run(); err == nil || !strings.Contains(said.String(), "as license.xml or terracotta-license.key") {
 		t.Errorf("without a licence: %v\n%s", err, said.String())
 	}
-	t.Run("a tc-config of 4.x", func(t *testing.T) { guideFromKit(t, root) })
 }
 
 // guideFromKit runs the user guide's command with the file that docs/operations.md
@@ -156,7 +163,7 @@ func guideFromKit(t *testing.T, root string) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(filepath.Join(root, "cluster-tool/bin/cluster-tool.sh"), "-t", "60000",
-		"configure", "-n", "MyCluster", "-l", devDir+"/license.xml", "-s", "localhost:"+port).CombinedOutput()
+		"configure", "-n", "MyCluster", "-l", filepath.Join(root, "terracotta-license.key"), "-s", "localhost:"+port).CombinedOutput()
 	_ = server.Process.Signal(syscall.SIGTERM)
 	if ended := server.Wait(); err != nil || ended != nil || !strings.Contains(string(out), "Command completed successfully.") {
 		said, _ := os.ReadFile(log.Name())

@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,12 +21,31 @@ import (
 )
 
 // ports are the published ports of compose.yaml: what each serves, the
-// variable that changes it, and its default there.
-var ports = []struct{ service, variable, standard string }{
-	{"terracotta", "TERRACOTTA_PORT", "9410"},
-	{"terracotta", "MANAGEMENT_PORT", "9540"},
-	{"cart-1", "CART1_PORT", "9081"},
-	{"cart-2", "CART2_PORT", "9082"},
+// variable that changes it, its default there, and the service's profiles (none = all).
+var ports = []struct{ service, variable, standard, profiles string }{
+	{"terracotta", "TERRACOTTA_PORT", "9410", "single"},
+	{"terracotta", "MANAGEMENT_PORT", "9540", "single"},
+	{"terracotta-1", "TERRACOTTA_PORT", "9410", "pair triple"},
+	{"terracotta-1", "MANAGEMENT_PORT", "9540", "pair triple"},
+	{"terracotta-2", "TERRACOTTA2_PORT", "9411", "pair triple"},
+	{"terracotta-2", "MANAGEMENT2_PORT", "9541", "pair triple"},
+	{"terracotta-3", "TERRACOTTA3_PORT", "9412", "triple"},
+	{"terracotta-3", "MANAGEMENT3_PORT", "9542", "triple"},
+	{"cart-1", "CART1_PORT", "9081", ""},
+	{"cart-2", "CART2_PORT", "9082", ""},
+}
+
+// envFile returns the file of the profile that PROFILE names, which compose
+// reads instead of .env.
+func envFile() (string, error) {
+	switch profile := os.Getenv("PROFILE"); profile {
+	case "", "single":
+		return ".env", nil
+	case "pair", "triple":
+		return "docker/" + profile + ".env", nil
+	default:
+		return "", fmt.Errorf("PROFILE=%s: the profiles are single, pair and triple", profile)
+	}
 }
 
 const (
@@ -44,7 +65,11 @@ func up(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	env := environment()
+	file, err := envFile()
+	if err != nil {
+		return err
+	}
+	env := environment(file)
 	list, err := engine.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return fmt.Errorf("docker: %w", err)
@@ -61,7 +86,7 @@ func up(ctx context.Context, o options) error {
 	fmt.Fprintf(o.out, "start: %s up\n", strings.Join(compose, " "))
 	var said bytes.Buffer // shown only if it fails: it is chatty
 	quiet := options{out: &said, errOut: &said}
-	args := append(compose[1:], "up", "--detach", "--remove-orphans")
+	args := append(compose[1:], "--env-file", file, "up", "--detach", "--remove-orphans")
 	if err := command(ctx, quiet, []string{"TERRACOTTA_VERSION=" + o.version}, compose[0], args...); err != nil {
 		return fmt.Errorf("compose up: %w\n%s", err, said.String())
 	}
@@ -69,8 +94,8 @@ func up(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Fprintf(o.out, "\nready:\n  cart 1       http://localhost:%s/cart/\n  cart 2       http://localhost:%s/cart/   (the same cart)\n"+
-		"  terracotta   localhost:%s   (redis-cli -p %[3]s, then TC.STATUS)\n  %[4]smake down removes it all\n",
-		env.port("CART1_PORT"), env.port("CART2_PORT"), env.port("TERRACOTTA_PORT"), env.prefix())
+		"  terracotta   %s   (redis-cli -p %s, then TC.STATUS)\n  status       %s\n  %smake down removes it all\n",
+		env.port("CART1_PORT"), env.port("CART2_PORT"), env.servers(), env.port("TERRACOTTA_PORT"), env.statusCommand(compose, file), env.prefix())
 	return nil
 }
 
@@ -85,23 +110,34 @@ func down(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("docker: %w", err)
 	}
-	if err := foreign(list, environment().project()); err != nil {
+	file, err := envFile()
+	if err != nil {
+		return err
+	}
+	if err := foreign(list, environment(file).project()); err != nil {
 		return err
 	}
 	compose, err := findCompose(ctx)
 	if err != nil {
 		return err
 	}
-	args := append(compose[1:], "down", "--volumes", "--remove-orphans")
+	args := append(compose[1:], "--env-file", file, "down", "--volumes", "--remove-orphans")
 	if err := command(ctx, o, nil, compose[0], args...); err != nil {
 		return fmt.Errorf("compose down: %w", err)
 	}
-	fmt.Fprintf(o.out, "removed containers, volumes (with all sessions) and network\nkept: %s (key and licence), the images, dist/\n", abs(devDir))
+	fmt.Fprintf(o.out, "removed containers, volumes (with all sessions) and network\nkept: %s (key and licence), the images, dist/\n", abs(o.dev))
 	return nil
 }
 
-// findCompose returns the command of the plugin or else of the older program.
+// findCompose returns the command that COMPOSE names, else that of the plugin,
+// else that of the older program.
 func findCompose(ctx context.Context) ([]string, error) {
+	if name := strings.Fields(os.Getenv("COMPOSE")); len(name) > 0 {
+		if out, err := exec.CommandContext(ctx, name[0], append(name[1:len(name):len(name)], "version")...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("COMPOSE names %q, which does not work: %w\n%s", strings.Join(name, " "), err, out)
+		}
+		return name, nil
+	}
 	for _, name := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
 		if exec.CommandContext(ctx, name[0], append(name[1:], "version")...).Run() == nil {
 			return name, nil
@@ -111,12 +147,12 @@ func findCompose(ctx context.Context) ([]string, error) {
 		"(Docker's repository), docker-compose-v2 (Ubuntu) or docker-compose (Debian)")
 }
 
-// settings are what compose substitutes: .env, overridden by the environment.
+// settings are what compose substitutes: a file, overridden by the environment.
 type settings map[string]string
 
-func environment() settings {
+func environment(name string) settings {
 	env := settings{}
-	if file, err := os.Open(".env"); err == nil {
+	if file, err := os.Open(name); err == nil {
 		defer file.Close()
 		for lines := bufio.NewScanner(file); lines.Scan(); {
 			if key, value, ok := strings.Cut(strings.TrimSpace(lines.Text()), "="); ok && !strings.HasPrefix(key, "#") {
@@ -135,11 +171,41 @@ func environment() settings {
 func (env settings) project() string { return env["COMPOSE_PROJECT_NAME"] }
 
 // prefix stands before another make that means the same demo.
-func (env settings) prefix() string {
-	if name := os.Getenv("COMPOSE_PROJECT_NAME"); name != "" {
-		return "COMPOSE_PROJECT_NAME=" + name + " "
+func (env settings) prefix() (prefix string) {
+	for _, name := range []string{"PROFILE", "COMPOSE_PROJECT_NAME"} {
+		if value := os.Getenv(name); value != "" {
+			prefix += name + "=" + value + " "
+		}
 	}
-	return ""
+	return prefix
+}
+
+// statusCommand shows all servers, by the compose program that is there.
+func (env settings) statusCommand(compose []string, file string) string {
+	command := strings.Join(compose, " ")
+	if file != ".env" {
+		command += " --env-file " + file
+	}
+	if project := os.Getenv("COMPOSE_PROJECT_NAME"); project != "" {
+		command = "COMPOSE_PROJECT_NAME=" + project + " " + command
+	}
+	return command + " run --rm tool status -n MyCluster -s " + cmp.Or(env["CONTACT_SERVER"], "terracotta")
+}
+
+// publishes says whether the service of a port is part of the profile.
+func (env settings) publishes(profiles string) bool {
+	return profiles == "" || slices.Contains(strings.Fields(profiles), env["COMPOSE_PROFILES"])
+}
+
+// servers are the addresses by which programs of this machine reach all of them.
+func (env settings) servers() string {
+	var list []string
+	for _, p := range ports {
+		if strings.HasPrefix(p.variable, "TERRACOTTA") && env.publishes(p.profiles) {
+			list = append(list, "localhost:"+env.port(p.variable))
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 func (env settings) port(variable string) string {
@@ -170,6 +236,9 @@ func awaitHealthy(ctx context.Context, engine *client.Client, o options, project
 		}
 		ready := len(list) > 0
 		for _, c := range list {
+			if c.Labels[oneOffLabel] == "True" {
+				continue // of `compose run`: no part of the demo
+			}
 			info, err := engine.ContainerInspect(ctx, c.ID)
 			if err != nil {
 				ready = false // gone or being replaced: look again

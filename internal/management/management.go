@@ -1,5 +1,6 @@
 // Package management answers HTTP on the management port, 9540: whether the
-// server is alive (/health), whether it serves sessions (/ready), and its
+// server is alive (/health), whether it
+// serves sessions or could take over at once (/ready), and its
 // figures for Prometheus (/metrics).
 //
 // The one idea: it only reads, shows nothing secret (no session, no user, no
@@ -8,7 +9,7 @@
 //
 //	m := management.New(log)
 //	go m.Serve(listener)              // from the first moment: answers STARTING
-//	m.Attach(server.Status, stripe.Status)
+//	m.Attach(server.Status, stripe.Status, server.Memory)
 //	...
 //	m.Detach()                        // answers STOPPING
 //	m.Close()
@@ -52,6 +53,7 @@ type Server struct {
 type rooms struct {
 	status func() wire.Status
 	engine func() stripe.Status
+	memory func() wire.MemoryStatus
 }
 
 // New returns a Server that answers STARTING until Attach.
@@ -85,8 +87,8 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Attach says where answers come from, once these rooms are open.
-func (s *Server) Attach(status func() wire.Status, engine func() stripe.Status) {
-	s.rooms.Store(&rooms{status, engine})
+func (s *Server) Attach(status func() wire.Status, engine func() stripe.Status, memory func() wire.MemoryStatus) {
+	s.rooms.Store(&rooms{status, engine, memory})
 }
 
 // Detach makes every answer STOPPING. A request that has begun may still ask the
@@ -111,7 +113,7 @@ func plain(next http.Handler) http.Handler {
 func index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("/health   200 while the server is alive, configured or not\n" +
-		"/ready    200 while it serves sessions\n/metrics  for Prometheus\n"))
+		"/ready    200 while it serves sessions, or could take over at once\n/metrics  for Prometheus\n"))
 }
 
 // report is the answer of /health and /ready.
@@ -136,10 +138,14 @@ func (s *Server) look() (r report, alive, ready bool) {
 	st, engine := in.status(), in.engine()
 	r = report{State: st.State, Server: st.Server.Name, Version: st.Version, Configured: st.Cluster != nil}
 	switch {
-	case !r.Configured:
+	case engine.Refusal != "" && !wire.InService(r.State):
+		r.Reason = "the stripe does not let this server in: " + engine.Refusal
+	case engine.Divergence != "":
+		r.Reason = engine.Divergence
+	case !r.Configured && !wire.Unread(r.State):
 		r.Reason = "the cluster is not configured yet: run cluster-tool configure"
-	case r.State != wire.StateActive:
-		r.Reason = "this server is not active yet"
+	case !wire.InService(r.State):
+		r.Reason = "this server is neither active nor a passive one that could take over: it is " + r.State
 	case engine.DiskError != "":
 		r.Reason = "writes are refused: " + engine.DiskError
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"regexp"
@@ -60,8 +61,14 @@ func full() wire.Status {
 		License:     &wire.LicenseStatus{State: "valid", Expires: "2026/03/02", OffheapLimit: 50 << 30, Customer: "SECRET-CUSTOMER", SerialNumber: "SECRET-SERIAL"},
 		Offheap:     []wire.OffheapStatus{{Name: "offheap-1", Size: 512 << 20, Used: 1 << 20}, {Name: "offheap-2", Size: 1}},
 		Datasets:    []wire.DatasetStatus{{Name: "a \"b\"\\\nc\xff", Offheap: "offheap-1", Sessions: 1_000_000, Bytes: 3}},
-		Connections: 7, Nodes: 2,
+		Connections: 7, Nodes: 2, Activations: 3,
+		Members: []wire.MemberStatus{{Name: "tc1", State: wire.StateActive, Voter: true, Self: true},
+			{Name: "tc2", State: wire.StateSynchronizing, Lag: 12, ContactMS: 1500}, {Name: "tc3", State: wire.StateUnknown, ContactMS: -1}},
 	}
+}
+
+func memory() wire.MemoryStatus {
+	return wire.MemoryStatus{Mapped: 64 << 20, Used: 5 << 20, Held: 4096, Blocks: 321, Outcomes: 777}
 }
 
 func TestHealthAndReadyThroughALife(t *testing.T) {
@@ -75,9 +82,14 @@ func TestHealthAndReadyThroughALife(t *testing.T) {
 		state, reason string
 	}{
 		{"starting", func() {}, 503, 503, "STARTING", "reads its state"},
-		{"not configured", func() { st.Cluster = nil; s.Attach(status, func() stripe.Status { return engine }) }, 200, 503, "ACTIVE", "cluster-tool configure"},
-		{"configured", func() { st.Cluster = full().Cluster }, 200, 200, "ACTIVE", ""},
-		{"applying the log", func() { st.State = wire.StateStarting }, 200, 503, "STARTING", "not active"},
+		{"not configured", func() { st.Cluster = nil; s.Attach(status, func() stripe.Status { return engine }, memory) }, 200, 503, "ACTIVE", "cluster-tool configure"},
+		{"left behind", func() { st.State = wire.StateStartSuspended }, 200, 503, "START_SUSPENDED", "it is START_SUSPENDED"},
+		{"not configured, one of several", func() { st.State = wire.StateUninitialized }, 200, 503, "UNINITIALIZED", "cluster-tool configure"},
+		{"configured", func() { st = full() }, 200, 200, "ACTIVE", ""},
+		{"applying the log", func() { st.State = wire.StateStarting }, 200, 503, "STARTING", "neither active nor a passive"},
+		{"passive", func() { st.State = wire.StatePassive }, 200, 200, "PASSIVE", ""},
+		{"no majority", func() { st.State = wire.StatePassiveSuspended }, 200, 503, "PASSIVE_SUSPENDED", "PASSIVE_SUSPENDED"},
+		{"nodes come back", func() { st.State = wire.StateActiveReconnecting }, 200, 200, "ACTIVE_RECONNECTING", ""},
 		{"disk full", func() { st.State = wire.StateActive; engine.DiskError = "the disk is full" }, 200, 503, "ACTIVE", "the disk is full"},
 		{"stopping", s.Detach, 503, 503, "STOPPING", "shutting down"},
 	} {
@@ -139,7 +151,7 @@ func parse(t *testing.T, page string) map[string]float64 {
 
 func TestMetricsAreWhatPrometheusReads(t *testing.T) {
 	s, url := serve(t)
-	s.Attach(full, func() stripe.Status { return stripe.Status{LogIndex: 12, Applied: 11} })
+	s.Attach(full, func() stripe.Status { return stripe.Status{LogIndex: 12, Applied: 11, Term: 4} }, memory)
 	_, page := get(t, url+"/metrics")
 	values := parse(t, page)
 	for name, want := range map[string]float64{
@@ -150,9 +162,14 @@ func TestMetricsAreWhatPrometheusReads(t *testing.T) {
 		`terracotta_offheap_used_bytes{resource="offheap-1"}`:                                    1 << 20,
 		`terracotta_offheap_used_bytes{resource="offheap-2"}`:                                    0,
 		`terracotta_sessions{dataset="a \"b\"\\\nc` + "\uFFFD" + `",resource="offheap-1"}`:       1_000_000,
-		`terracotta_license_state{state="valid"}`:                                                1,
-		`terracotta_license_expiry_seconds`:                                                      2 * 24 * 3600,
-		`terracotta_license_offheap_limit_bytes`:                                                 50 << 30,
+		`terracotta_member_state{member="tc2",state="SYNCHRONIZING"}`:                            1, `terracotta_member_lag_entries{member="tc2"}`: 12,
+		`terracotta_member_last_contact_seconds{member="tc2"}`: 1.5, `terracotta_member_last_contact_seconds{member="tc3"}`: math.Inf(1),
+		`terracotta_member_voter{member="tc1"}`: 1, `terracotta_member_voter{member="tc2"}`: 0, `terracotta_term`: 4, `terracotta_activations_total`: 3,
+		`terracotta_arena_mapped_bytes`: 64 << 20, `terracotta_arena_used_bytes`: 5 << 20, `terracotta_arena_held_bytes`: 4096,
+		`terracotta_arena_blocks`: 321, `terracotta_outcome_bytes`: 777,
+		`terracotta_license_state{state="valid"}`: 1,
+		`terracotta_license_expiry_seconds`:       2 * 24 * 3600,
+		`terracotta_license_offheap_limit_bytes`:  50 << 30,
 	} {
 		if got, ok := values[name]; !ok || got != want {
 			t.Errorf("%s is %v (%v), want %v", name, got, ok, want)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/terracotta-go/terracotta/internal/stripe"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -55,7 +56,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	r, alive, ready := s.look()
 	e.family("terracotta_state", "gauge", "1 for the state that the server is in.")
 	e.line("terracotta_state", 1, "state", r.State)
-	e.gauge("terracotta_ready", "1 while the server serves sessions.", oneIf(ready))
+	e.gauge("terracotta_ready", "1 while the server serves sessions, or could take over at once.", oneIf(ready))
 	e.gauge("terracotta_configured", "1 once the cluster is configured.", oneIf(r.Configured))
 	if in := s.rooms.Load(); in != nil && alive {
 		st, engine := in.status(), in.engine()
@@ -65,8 +66,16 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		e.gauge("terracotta_nodes", "Application nodes that have joined.", float64(st.Nodes))
 		e.gauge("terracotta_log_last_index", "Last entry in the log.", float64(engine.LogIndex))
 		e.gauge("terracotta_log_applied_index", "Last entry of the log that is applied.", float64(engine.Applied))
+		e.gauge("terracotta_term", "Term of the log in which this server was last the active one.", float64(engine.Term))
+		e.family("terracotta_activations_total", "counter", "How often this server became the active one since its start: elections that it won.")
+		e.line("terracotta_activations_total", float64(st.Activations))
+		e.members(st)
 		e.gauge("terracotta_writes_refused", "1 while the disk cannot be written and changes are refused.", oneIf(engine.DiskError != ""))
-		e.memory(st)
+		if engine.Incarnation > 0 {
+			e.pair(engine)
+		}
+		e.accounted(st)
+		e.real(in.memory())
 		e.license(st.License, s.now())
 	}
 	e.process(s.started)
@@ -74,12 +83,53 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(e.Bytes())
 }
 
-func (e *exposition) memory(st wire.Status) {
+// members writes what this server knows of the servers of its stripe; nothing
+// where it is the only one. How far behind passives are is the active's to know.
+func (e *exposition) members(st wire.Status) {
+	if len(st.Members) == 0 {
+		return
+	}
+	e.family("terracotta_member_state", "gauge", "1 for the state of a server of the stripe, as this one knows it.")
+	for _, m := range st.Members {
+		e.line("terracotta_member_state", 1, "member", m.Name, "state", m.State)
+	}
+	e.family("terracotta_member_lag_entries", "gauge", "Entries of the log that a server of the stripe lacks, as this one knows it.")
+	for _, m := range st.Members {
+		e.line("terracotta_member_lag_entries", float64(m.Lag), "member", m.Name)
+	}
+	e.family("terracotta_member_last_contact_seconds", "gauge", "Seconds since the last sign of a server of the stripe; +Inf where there never was one.")
+	for _, m := range st.Members {
+		seconds := float64(m.ContactMS) / 1000
+		if m.ContactMS < 0 {
+			seconds = math.Inf(1)
+		}
+		e.line("terracotta_member_last_contact_seconds", seconds, "member", m.Name)
+	}
+	e.family("terracotta_member_voter", "gauge", "1 where a server of the stripe counts for the majority.")
+	for _, m := range st.Members {
+		e.line("terracotta_member_voter", oneIf(m.Voter), "member", m.Name)
+	}
+}
+
+// pair tells of two servers in availability mode.
+func (e *exposition) pair(engine stripe.Status) {
+	e.gauge("terracotta_incarnation", "How often one of the pair went on without the other, and one.", float64(engine.Incarnation))
+	e.gauge("terracotta_alone", "1 while this server serves without the other one of the pair.", oneIf(engine.Alone))
+	e.gauge("terracotta_split_brain_possible", "1 while the other one cannot be reached and may serve too.", oneIf(engine.SplitBrainPossible))
+	lost := 0
+	if engine.Lost != nil {
+		lost = engine.Lost.Changes
+	}
+	e.gauge("terracotta_split_brain_lost_changes", "Changed sessions in the folder that the last split brain set aside here.", float64(lost))
+}
+
+// accounted writes what the off-heap resources and datasets count.
+func (e *exposition) accounted(st wire.Status) {
 	e.family("terracotta_offheap_size_bytes", "gauge", "Size of an off-heap resource.")
 	for _, o := range st.Offheap {
 		e.line("terracotta_offheap_size_bytes", float64(o.Size), "resource", o.Name)
 	}
-	e.family("terracotta_offheap_used_bytes", "gauge", "Bytes in use in an off-heap resource.")
+	e.family("terracotta_offheap_used_bytes", "gauge", "Bytes in use in an off-heap resource, by the formula that is the same on all servers.")
 	for _, o := range st.Offheap {
 		e.line("terracotta_offheap_used_bytes", float64(o.Used), "resource", o.Name)
 	}
@@ -91,6 +141,15 @@ func (e *exposition) memory(st wire.Status) {
 	for _, d := range st.Datasets {
 		e.line("terracotta_dataset_bytes", float64(d.Bytes), "dataset", d.Name, "resource", d.Offheap)
 	}
+}
+
+// real writes what sessions take of the machine, whatever is accounted for them.
+func (e *exposition) real(m wire.MemoryStatus) {
+	e.gauge("terracotta_arena_mapped_bytes", "Bytes taken from the operating system for sessions; pages never written are no real memory.", float64(m.Mapped))
+	e.gauge("terracotta_arena_used_bytes", "Bytes of it that sessions, old keys and tombstones really take.", float64(m.Used))
+	e.gauge("terracotta_arena_held_bytes", "Part of the used bytes that only snapshots under way read.", float64(m.Held))
+	e.gauge("terracotta_arena_blocks", "Blocks that the used bytes consist of.", float64(m.Blocks))
+	e.gauge("terracotta_outcome_bytes", "Bytes of outcomes kept because nodes have not acknowledged them.", float64(m.Outcomes))
 }
 
 // license writes how the installed licence stands; nothing where there is none.

@@ -49,6 +49,9 @@ func (o *Ownership) Renew(m *Member, c *wire.Renew, done func(wire.Outcome, erro
 	o.change(m, &c.Write, b, done)
 }
 
+// Hurry proposes the changes of members that gather.
+func (o *Ownership) Hurry() { o.stripe.Hurry() }
+
 // buffers holds *[]byte for operations on their way to the stripe, which copies them.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
@@ -66,7 +69,13 @@ func (o *Ownership) change(m *Member, w *wire.Write, b *[]byte, done func(wire.O
 	var err error = errFuture
 	// One more: a record can be read before the store has counted its change.
 	if w.Token.Index <= o.store.Index()+1 {
-		err = m.during(w.Node, func() { o.stripe.Propose(*b, done) })
+		err = m.during(w.Node, func() {
+			if m.gathers {
+				o.stripe.Gather(*b, done)
+			} else {
+				o.stripe.Propose(*b, done)
+			}
+		})
 	}
 	if cap(*b) <= maxKeptBuffer {
 		buffers.Put(b)

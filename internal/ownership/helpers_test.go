@@ -69,9 +69,10 @@ func (r *rig) agree(op []byte) {
 	}
 }
 
-type testConn struct{ closed atomic.Bool }
+type testConn struct{ closed, retired atomic.Bool }
 
 func (c *testConn) Close() error { c.closed.Store(true); return nil }
+func (c *testConn) Retire()      { c.retired.Store(true) }
 
 func nodeID(n byte) (id wire.NodeID) { id[0], id[15] = n, 1; return id }
 

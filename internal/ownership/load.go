@@ -14,9 +14,12 @@ const maxUserSessions = 1000
 
 var errExpired = &wire.Error{Word: wire.ErrSessionGone, Text: "expired"}
 
-// Load calls f with the answer, valid inside f only, or returns the refusal.
-// m may be nil with wire.LoadPeek. A session whose time is up is answered as
-// gone even before the log says so.
+// Load calls f with the answer, or returns the refusal. The answer is the record
+// itself, valid inside f only, and f holds up changes of it: f encodes it and
+// returns. Where Load returns an error although it has called f, what f made is
+// not to be used: whether this server may answer is known only after the record
+// was read. m may be nil with wire.LoadPeek. A session whose time is up is answered
+// as gone even before the log says so.
 func (o *Ownership) Load(ctx context.Context, m *Member, l *wire.Load, f func(*wire.Session)) error {
 	access := l.Mode != wire.LoadPeek
 	if access {
@@ -24,21 +27,27 @@ func (o *Ownership) Load(ctx context.Context, m *Member, l *wire.Load, f func(*w
 			return err
 		}
 	}
-	now := o.stripe.Now()
-	if now == 0 {
-		if err := o.stripe.Confirm(ctx); err != nil {
-			return err
-		}
-		now = o.stripe.Now()
+	reign, now, err := o.begun(ctx)
+	if err != nil {
+		return err
 	}
-	a := answers.Get().(*answer)
-	defer a.free()
+	a := sessions.Get().(*wire.Session)
 	var refusal *wire.Error
 	gone := o.store.View(l.Dataset, l.Key, func(r *store.Record) {
-		refusal = o.read(a, l.Dataset, r, now, access)
+		if refusal = o.read(a, l.Dataset, r, now, access); refusal != nil {
+			return
+		}
+		if access {
+			// With ownership, this is where the grant is decided, or the recall of the
+			// owner is awaited. Now everybody gets a ticket.
+			a.Token = o.token(a.Version)
+		}
+		f(a)
 	})
+	*a = wire.Session{}
+	sessions.Put(a)
 	// A refusal is an answer like any other: only the active may give it.
-	if err := o.stripe.Confirm(ctx); err != nil {
+	if err := o.confirm(ctx, reign); err != nil {
 		return err
 	}
 	switch {
@@ -47,17 +56,40 @@ func (o *Ownership) Load(ctx context.Context, m *Member, l *wire.Load, f func(*w
 	case refusal != nil:
 		return refusal
 	}
-	if access {
-		// With ownership, this is where the grant is decided, or the recall of the
-		// owner is awaited. Now everybody gets a ticket.
-		a.Token = o.token(a.Version)
-	}
-	f(&a.Session)
 	return nil
 }
 
-// read copies the record into a, or returns that its time is up. It notes the access.
-func (o *Ownership) read(a *answer, dataset []byte, r *store.Record, now store.Time, access bool) *wire.Error {
+// begun returns the reign in which a read begins, and its time.
+func (o *Ownership) begun(ctx context.Context) (reign uint64, now store.Time, err error) {
+	reign = o.reign()
+	if now = o.stripe.Now(); now == 0 {
+		if err := o.stripe.Confirm(ctx); err != nil {
+			return 0, 0, err
+		}
+		reign, now = o.reign(), o.stripe.Now()
+	}
+	return reign, now, nil
+}
+
+// confirm returns nil once it is certain that what was read since reign began was
+// the active's to say. A leadership that was lost and won again since the read
+// proves nothing: meanwhile another server may have changed what was read.
+func (o *Ownership) confirm(ctx context.Context, reign uint64) error {
+	if err := o.stripe.Confirm(ctx); err != nil {
+		return err
+	}
+	if o.reign() != reign {
+		return errReign
+	}
+	return nil
+}
+
+// sessions holds *wire.Session: an answer that is handed to a function would
+// cost memory each time.
+var sessions = sync.Pool{New: func() any { return new(wire.Session) }}
+
+// read fills a with the record, or returns that its time is up. It notes the access.
+func (o *Ownership) read(a *wire.Session, dataset []byte, r *store.Record, now store.Time, access bool) *wire.Error {
 	last := r.LastAccess
 	stale := now-last > touchAfter(r.Idle)
 	if stale {
@@ -69,7 +101,7 @@ func (o *Ownership) read(a *answer, dataset []byte, r *store.Record, now store.T
 	if access && stale && now-last > touchAfter(r.Idle) {
 		o.accesses.note(dataset, r.Key, now)
 	}
-	a.fill(r)
+	a.Key, a.User, a.Version, a.Attributes = r.Key, r.User, r.Version, r.Attributes()
 	a.Age, a.Idle = since(now, r.Created), since(now, last)
 	a.IdleMax, a.Remaining = r.Idle, wire.KeepIdle
 	if r.Deadline > 0 {
@@ -88,61 +120,19 @@ func since(now, then store.Time) time.Duration {
 	return time.Duration(max(0, now-then)) * time.Millisecond
 }
 
-// answer is a Session with the memory that it points into.
-type answer struct {
-	wire.Session
-	attrs []wire.Attribute
-	bytes []byte
-}
-
-// answers holds *answer.
-var answers = sync.Pool{New: func() any { return new(answer) }}
-
-func (a *answer) free() {
-	if cap(a.bytes) > maxKeptBuffer {
-		return
-	}
-	clear(a.attrs)
-	a.Session = wire.Session{}
-	answers.Put(a)
-}
-
-// fill copies what the record points to, because the record is valid only under
-// its lock, and the answer may have to wait for a leadership check.
-func (a *answer) fill(r *store.Record) {
-	attrs := r.Attributes()
-	size := len(r.Key) + len(r.User)
-	for i := range attrs {
-		size += len(attrs[i].Name) + len(attrs[i].Value)
-	}
-	if cap(a.bytes) < size {
-		a.bytes = make([]byte, 0, size)
-	}
-	a.bytes, a.attrs = a.bytes[:0], a.attrs[:0]
-	a.Key, a.User, a.Version = a.keep(r.Key), a.keep(r.User), r.Version
-	for i := range attrs {
-		a.attrs = append(a.attrs, wire.Attribute{Name: a.keep(attrs[i].Name), Value: a.keep(attrs[i].Value)})
-	}
-	a.Attributes = a.attrs
-}
-
-// keep copies b into memory that fill has made large enough.
-func (a *answer) keep(b []byte) []byte {
-	start := len(a.bytes)
-	a.bytes = append(a.bytes, b...)
-	return a.bytes[start:len(a.bytes):len(a.bytes)]
-}
-
 // UserSessions lists the sessions of a user, oldest first, at most a thousand.
 func (o *Ownership) UserSessions(ctx context.Context, dataset, user []byte) ([]wire.UserSession, error) {
+	reign, now, err := o.begun(ctx)
+	if err != nil {
+		return nil, err
+	}
 	found, refusal := o.store.UserSessions(dataset, user, maxUserSessions)
-	if err := o.stripe.Confirm(ctx); err != nil {
+	if err := o.confirm(ctx, reign); err != nil {
 		return nil, err
 	}
 	if refusal != nil {
 		return nil, refusal
 	}
-	now := o.stripe.Now()
 	list := make([]wire.UserSession, len(found))
 	for i, u := range found {
 		last := max(u.LastAccess, o.accesses.last(dataset, u.Key))

@@ -15,6 +15,9 @@ import (
 // Conn is the server's side of a node's connection.
 type Conn interface {
 	Close() error // must not block
+	// Retire ends the connection once what has arrived is answered: its node must
+	// look for the active. It must not block.
+	Retire()
 }
 
 // node is an application process as this active has seen it.
@@ -24,23 +27,34 @@ type node struct {
 	// mu orders what the node's connections propose: whatever an older one
 	// delivered is proposed before the join of a newer one, or refused.
 	mu         sync.Mutex
+	reign      uint64    // in which what follows was seen; another reign begins anew
 	generation uint64    // the largest that joined
 	current    *Member   // nil while the node is absent
 	absent     time.Time // since when; zero while current is set
+	awaited    bool      // counted in Ownership.expected, and guarded by its mu too
 }
 
-// Member is one joined connection. The zero Member is none.
+// Member is one joined connection. The zero Member is none. It ends with the
+// reign in which it joined: meanwhile its node may have joined elsewhere.
 type Member struct {
 	o      *Ownership
 	node   *node
 	conn   Conn
+	reign  uint64      // in which it joined
 	before uint64      // the node's generation before this one
 	gone   atomic.Bool // the stripe has agreed that the node has left
+
+	gathers bool // changes wait for Hurry
 }
+
+// Gather lets the member's changes wait until Hurry, so that those that have
+// arrived together are agreed together. Call it before the first of them.
+func (m *Member) Gather() { m.gathers = true }
 
 var (
 	errNotJoined = &wire.Error{Word: wire.ErrNotJoined, Text: "TC.JOIN first"}
 	errStale     = &wire.Error{Word: wire.ErrStale, Text: "a newer connection of this node has replaced this one"}
+	errReign     = &wire.Error{Word: wire.ErrNotActive, Text: "this server was passive meanwhile: connect and join again"}
 	errNotNode   = &wire.Error{Word: wire.ErrBadRequest, Text: "the node is not the one that joined on this connection"}
 )
 
@@ -86,13 +100,18 @@ func (o *Ownership) enter(j *wire.Join, c Conn) (*Member, <-chan error, error) {
 		o.nodes[j.Node] = n
 	}
 	n.mu.Lock()
+	reign := o.reign()
+	n.enterReign(reign)
+	if j.Generation > n.generation {
+		o.arrived(n)
+	}
 	o.mu.Unlock()
 	defer n.mu.Unlock()
 	if j.Generation <= n.generation {
 		return nil, nil, &wire.Error{Word: wire.ErrStale, Text: fmt.Sprintf("generation %d of this node has joined; %d is too late", n.generation, j.Generation)}
 	}
 	older := n.current
-	m := &Member{o: o, node: n, conn: c, before: n.generation}
+	m := &Member{o: o, node: n, conn: c, reign: reign, before: n.generation}
 	n.generation, n.current, n.absent = j.Generation, m, time.Time{}
 	if older != nil {
 		older.conn.Close()
@@ -119,7 +138,7 @@ func (m *Member) failed(err error) {
 	}
 	n.current, n.absent, n.generation = nil, time.Now(), m.before
 	var refusal *wire.Error
-	if m.before == 0 && errors.As(err, &refusal) && refusal.Word != wire.ErrUnsure {
+	if m.before == 0 && errors.As(err, &refusal) && refusal.Word != wire.ErrUnsure && o.nodes[n.id] == n {
 		delete(o.nodes, n.id)
 	}
 }
@@ -153,7 +172,7 @@ func (m *Member) Left() {
 		return
 	}
 	n.current, n.absent = nil, time.Now()
-	if m.gone.Load() {
+	if m.gone.Load() && o.nodes[n.id] == n {
 		delete(o.nodes, n.id)
 	}
 }
@@ -169,30 +188,96 @@ func (m *Member) during(id wire.NodeID, f func()) error {
 	}
 	m.node.mu.Lock()
 	defer m.node.mu.Unlock()
-	if m.node.current != m {
+	switch {
+	case m.node.reign != m.reign, m.o.reign() != m.reign:
+		return errReign
+	case m.node.current != m:
 		return errStale
 	}
 	f()
 	return nil
 }
 
-// expectNodes is called when this server became active: whoever is joined and
-// absent has the whole reconnect window from now on.
-func (o *Ownership) expectNodes() {
+// reign is the term in which this server is, or was last, the active one.
+func (o *Ownership) reign() uint64 {
+	_, term := o.stripe.Reign()
+	return term
+}
+
+// enterReign forgets what was seen of n in an earlier reign: what it did since
+// then it did elsewhere, and the store knows. The caller holds n.mu.
+func (n *node) enterReign(reign uint64) {
+	if n.reign == reign {
+		return
+	}
+	if n.current != nil {
+		n.current.conn.Retire()
+	}
+	n.reign, n.generation, n.current, n.absent = reign, 0, nil, time.Time{}
+}
+
+// beginReign is called when this server became active: whoever is joined and
+// has not come yet has the whole reconnect window from now on.
+func (o *Ownership) beginReign(reign uint64) {
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	known := map[wire.NodeID]bool{}
 	for _, k := range o.store.Nodes() {
+		known[k.ID] = true
 		if o.nodes[k.ID] == nil {
 			o.nodes[k.ID] = &node{id: k.ID}
 		}
 	}
-	for _, n := range o.nodes {
+	var expected int64
+	for id, n := range o.nodes {
 		n.mu.Lock()
+		if n.reign != reign && !known[id] {
+			delete(o.nodes, id) // it left while another server was active
+		}
+		n.enterReign(reign)
 		if n.current == nil {
 			n.absent = now
 		}
+		if n.awaited = n.current == nil && known[id]; n.awaited {
+			expected++
+		}
 		n.mu.Unlock()
+	}
+	o.expected.Store(expected)
+	if expected > 0 {
+		o.log.Info("waiting for the nodes that were joined to come back", "nodes", expected, "window", o.cfg.ReconnectWindow)
+	}
+}
+
+// endReign is called when this server is no longer active. Connections of nodes
+// end when what they have sent is answered: nothing else would tell an idle node
+// to look for another active, and nothing of this reign may reach into the next.
+func (o *Ownership) endReign() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range o.nodes {
+		n.mu.Lock()
+		n.enterReign(0) // a term is never 0
+		n.mu.Unlock()
+	}
+	clear(o.nodes)
+	o.expected.Store(0)
+	o.accesses.forget()
+}
+
+// Reconnecting reports whether nodes are waited for that were joined when this
+// server became active: until all have come back or the reconnect window is over.
+func (o *Ownership) Reconnecting() bool { return o.expected.Load() > 0 }
+
+// arrived notes that n is waited for no longer. The caller holds o.mu and n.mu.
+func (o *Ownership) arrived(n *node) {
+	if !n.awaited {
+		return
+	}
+	n.awaited = false
+	if o.expected.Add(-1) == 0 {
+		o.log.Info("all nodes that were waited for have come back or were removed")
 	}
 }
 
@@ -218,7 +303,8 @@ func (o *Ownership) removeAbsent(ctx context.Context) {
 		o.log.Info("a node did not come back within the reconnect window and was removed", "node", n.id, "window", o.cfg.ReconnectWindow)
 		o.mu.Lock()
 		n.mu.Lock()
-		if n.current == nil {
+		if n.current == nil && o.nodes[n.id] == n {
+			o.arrived(n)
 			delete(o.nodes, n.id)
 		}
 		n.mu.Unlock()

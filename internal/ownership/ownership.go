@@ -6,7 +6,9 @@
 //
 // The one idea: what happened to a session is decided by the order of the
 // stripe's log, and this package decides what is proposed. It keeps nothing that
-// a new active could not begin without.
+// a new active could not begin without. A reign is the time in which this server
+// is the active one, named by its term: a server may have several in one run, and
+// nothing of one, no connection and no access, reaches into the next.
 //
 //	o := ownership.New(ownership.Config{ServerName: "tc1", Logger: log}, stripe, store)
 //	m, joined, err := o.Join(ctx, &join, conn)
@@ -49,8 +51,9 @@ type Ownership struct {
 
 	counter atomic.Uint64 // of the last token
 
-	mu    sync.Mutex
-	nodes map[wire.NodeID]*node // node id -> what is known of it in this run
+	mu       sync.Mutex
+	nodes    map[wire.NodeID]*node // node id -> what is known of it in this reign
+	expected atomic.Int64          // nodes awaited since this server became active; changed under mu
 
 	accesses accesses
 

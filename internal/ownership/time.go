@@ -68,6 +68,14 @@ func (a *accesses) last(dataset, key []byte) store.Time {
 	return a.pending[string(dataset)][string(key)]
 }
 
+// forget drops all that wait: the active of now has seen later ones, or will not
+// miss them (what can be lost of the time of an access: docs/architecture.md).
+func (a *accesses) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pending, a.count = nil, 0
+}
+
 // some returns up to touchLimit pending accesses of one dataset.
 func (a *accesses) some() (dataset string, list []store.Touch) {
 	a.mu.Lock()
@@ -105,7 +113,7 @@ func (o *Ownership) keepTime() {
 	changes := o.stripe.Changes()
 	tick := time.NewTicker(expiryInterval)
 	defer tick.Stop()
-	var active bool
+	var reigning uint64 // 0: not active
 	var touched, looked time.Time
 	var rested <-chan time.Time // more is due, and the rest before it is over
 	for {
@@ -120,13 +128,17 @@ func (o *Ownership) keepTime() {
 		case <-rested:
 		}
 		if o.stripe.Now() == 0 {
-			active, rested = false, nil
+			if reigning != 0 {
+				o.endReign()
+			}
+			reigning, rested = 0, nil
 			continue
 		}
 		now := time.Now()
-		if !active {
-			active, touched, looked = true, now, now
-			o.expectNodes()
+		// Between two looks it may have been lost and won again.
+		if reign := o.reign(); reign != reigning {
+			reigning, touched, looked = reign, now, now
+			o.beginReign(reign)
 		}
 		if now.Sub(touched) >= touchInterval {
 			touched = now
@@ -199,11 +211,17 @@ func (o *Ownership) end(ctx context.Context, op []byte) error {
 	return o.propose(ctx, op)
 }
 
+// HandOver prepares the end of this reign in order: what waits to be written
+// beside requests is written, so that the next active begins with it.
+func (o *Ownership) HandOver(ctx context.Context) {
+	if o.stripe.Now() != 0 {
+		o.touch(ctx)
+	}
+}
+
 // lastTouches proposes what waits once more, for a server that stops in order.
 func (o *Ownership) lastTouches() {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	if o.stripe.Now() != 0 {
-		o.touch(ctx)
-	}
+	o.HandOver(ctx)
 }

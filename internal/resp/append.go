@@ -1,9 +1,6 @@
 package resp
 
-import (
-	"math"
-	"strconv"
-)
+import "strconv"
 
 // The Append functions append one value in wire form and return the longer
 // slice, as the built-in append does. Those whose form depends on the protocol
@@ -92,39 +89,6 @@ func AppendNull(dst []byte, proto int) []byte {
 	return append(dst, "_\r\n"...)
 }
 
-// AppendBool appends a boolean; RESP2 gets the integer 1 or 0.
-func AppendBool(dst []byte, proto int, b bool) []byte {
-	switch {
-	case proto < 3 && b:
-		return append(dst, ":1\r\n"...)
-	case proto < 3:
-		return append(dst, ":0\r\n"...)
-	case b:
-		return append(dst, "#t\r\n"...)
-	}
-	return append(dst, "#f\r\n"...)
-}
-
-// AppendDouble appends a floating point number; RESP2 gets its text as a bulk string.
-func AppendDouble(dst []byte, proto int, f float64) []byte {
-	var text []byte
-	switch {
-	case math.IsInf(f, 1):
-		text = []byte("inf")
-	case math.IsInf(f, -1):
-		text = []byte("-inf")
-	case math.IsNaN(f):
-		text = []byte("nan")
-	default:
-		text = strconv.AppendFloat(make([]byte, 0, 32), f, 'g', -1, 64)
-	}
-	if proto < 3 {
-		return AppendBulk(dst, text)
-	}
-	dst = append(append(dst, ','), text...)
-	return append(dst, '\r', '\n')
-}
-
 // AppendVerbatim appends text for people, such as the answer to INFO; RESP2
 // gets a bulk string. The format "txt" is the one that redis-cli prints raw.
 func AppendVerbatim(dst []byte, proto int, text string) []byte {
@@ -145,7 +109,8 @@ func AppendCommand(dst []byte, args ...[]byte) []byte {
 	return dst
 }
 
-// AppendReply appends what ReadReply read, in the form of RESP3.
+// AppendReply appends what ReadReply read, in the form of RESP3: the other half
+// of the law that a codec keeps.
 func AppendReply(dst []byte, r Reply) []byte {
 	switch r.Type {
 	case '+', '-', ',', '(':
@@ -158,7 +123,10 @@ func AppendReply(dst []byte, r Reply) []byte {
 	case ':':
 		return AppendInt(dst, r.Int)
 	case '#':
-		return AppendBool(dst, 3, r.Int != 0)
+		if r.Int == 0 {
+			return append(dst, "#f\r\n"...)
+		}
+		return append(dst, "#t\r\n"...)
 	case '*', '~', '>', '%':
 		n := len(r.Elems)
 		if r.Type == '%' {

@@ -12,8 +12,9 @@ var ErrBudget = errors.New("the large commands of all connections together are a
 // limit per command does not help against a thousand half commands. It is for
 // many goroutines.
 type Budget struct {
-	max  int64
-	used atomic.Int64
+	max   int64
+	used  atomic.Int64 // beyond a usual buffer each
+	usual atomic.Int64 // beyond a first buffer each, up to a usual one: counted, never refused
 }
 
 // NewBudget returns a Budget of max bytes.
@@ -31,8 +32,25 @@ func (b *Budget) take(n int) bool {
 	return false
 }
 
+// resize takes what a buffer of another size needs more, or gives back what it
+// needs less. It reports whether it fits.
+func (b *Budget) resize(from, to int) bool {
+	if !b.take(beyond(to) - beyond(from)) {
+		return false
+	}
+	if b != nil {
+		b.usual.Add(int64(usual(to) - usual(from)))
+	}
+	return true
+}
+
 // scarce reports whether idle Readers must not keep large buffers.
 func (b *Budget) scarce() bool { return b != nil && b.used.Load() > b.max/2 }
+
+// crowded reports whether there are so many usual buffers that a Reader must do
+// with the smallest that its command fits in: ten thousand connections that were
+// busy once would keep more memory than the large commands may take.
+func (b *Budget) crowded() bool { return b != nil && b.usual.Load() > b.max/8 }
 
 // Share makes r take the memory of large commands from b. Call it before the
 // first read, and Release at the end.
@@ -40,10 +58,13 @@ func (r *Reader) Share(b *Budget) { r.budget = b }
 
 // Release drops the buffer, with what has arrived and was not read.
 func (r *Reader) Release() {
-	r.budget.take(-beyond(len(r.buf)))
+	r.budget.resize(len(r.buf), 0)
 	r.buf, r.start, r.end = nil, 0, 0
 	r.next()
 }
 
 // beyond is what a buffer of size bytes takes from the budget.
 func beyond(size int) int { return max(0, size-usualBuffer) }
+
+// usual is the part of a buffer of size bytes that is not beyond a usual one.
+func usual(size int) int { return max(0, min(size, usualBuffer)-firstBuffer) }

@@ -37,6 +37,37 @@ func TestBudgetIsSharedAndGivenBack(t *testing.T) {
 	if used := budget.used.Load(); used != 0 {
 		t.Errorf("%d bytes are lost", used)
 	}
+	if n := budget.usual.Load(); n != 0 {
+		t.Errorf("%d bytes of usual buffers are lost", n)
+	}
+}
+
+// A thousand connections that were busy once keep little, and each is still
+// served: usual buffers are counted, never refused.
+func TestACrowdKeepsSmallBuffers(t *testing.T) {
+	budget := NewBudget(16 << 20)
+	in := AppendCommand(nil, make([]byte, 40<<10))
+	var readers []*Reader
+	for range 1000 {
+		r := NewReader(&chunks{data: bytes.Clone(in), sizes: []int{30 << 10}}, Limits{})
+		r.Share(budget)
+		if args, err := r.ReadCommand(); err != nil || len(args[0]) != 40<<10 {
+			t.Fatal(err)
+		}
+		if _, err := r.ReadCommand(); err != io.EOF { // idle from here on
+			t.Fatal(err)
+		}
+		readers = append(readers, r)
+	}
+	if n := budget.usual.Load(); n > budget.max/8+usualBuffer {
+		t.Errorf("%d bytes of buffers are kept", n)
+	}
+	for _, r := range readers {
+		r.Release()
+	}
+	if n := budget.usual.Load(); n != 0 {
+		t.Errorf("%d bytes are lost", n)
+	}
 }
 
 // A large buffer that idles counts: it goes at once where others need it.

@@ -5,6 +5,8 @@ import (
 	"io"
 	"reflect"
 	"testing"
+
+	"github.com/terracotta-go/terracotta/internal/fuzzing"
 )
 
 // Laws: decoding never panics; the pieces in which bytes come change nothing; what
@@ -16,7 +18,9 @@ func FuzzCommands(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
 		whole := NewReader(bytes.NewReader(in), Limits{})
 		parts := NewReader(&chunks{data: bytes.Clone(in), sizes: []int{max(1, size)}}, Limits{})
-		got, err1 := readAll(whole)
+		var got [][][]byte
+		var err1 error
+		fuzzing.Bounded(t, in, func() { got, err1 = readAll(whole) })
 		same, err2 := readAll(parts)
 		if !reflect.DeepEqual(got, same) || (err1 == io.EOF) != (err2 == io.EOF) {
 			t.Errorf("%q at once: %q, %v; in pieces: %q, %v", in, got, err1, same, err2)
@@ -34,8 +38,17 @@ func FuzzReplies(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
 		whole := NewReader(bytes.NewReader(in), Limits{})
 		parts := NewReader(&chunks{data: bytes.Clone(in), sizes: []int{max(1, size)}}, Limits{})
-		for {
-			got, err1 := whole.ReadReply()
+		var replies []Reply
+		var end error
+		fuzzing.Bounded(t, in, func() { replies, end = readReplies(whole) })
+		for i := 0; ; i++ {
+			var got Reply
+			var err1 error
+			if i < len(replies) {
+				got = replies[i]
+			} else {
+				err1 = end
+			}
 			same, err2 := parts.ReadReply()
 			if !reflect.DeepEqual(got, same) || (err1 == nil) != (err2 == nil) || (err1 == io.EOF) != (err2 == io.EOF) {
 				t.Fatalf("%q at once: %+v, %v; in pieces: %+v, %v", in, got, err1, same, err2)
@@ -49,6 +62,17 @@ func FuzzReplies(f *testing.F) {
 			}
 		}
 	})
+}
+
+// readReplies reads to the end or the first error.
+func readReplies(r *Reader) (all []Reply, err error) {
+	for {
+		reply, err := r.ReadReply()
+		if err != nil {
+			return all, err
+		}
+		all = append(all, reply)
+	}
 }
 
 // endless repeats its bytes for ever.

@@ -23,7 +23,7 @@ type Reply struct {
 // Errors are those of ReadCommand, but after any error the Reader is of no
 // further use: what was read of the reply is lost.
 func (r *Reader) ReadReply() (Reply, error) {
-	b := budget{elems: r.limits.MaxArgs, bytes: r.limits.MaxCommand}
+	b := allowance{elems: r.limits.MaxArgs, bytes: r.limits.MaxCommand}
 	reply, err := r.reply(&b, 0)
 	if err == io.EOF && b.begun {
 		err = io.ErrUnexpectedEOF
@@ -31,8 +31,8 @@ func (r *Reader) ReadReply() (Reply, error) {
 	return reply, err
 }
 
-// budget is what one reply may still take.
-type budget struct {
+// allowance is what one reply may still take.
+type allowance struct {
 	elems, bytes int
 	begun        bool   // a byte of the reply has been read
 	small        []byte // memory that small strings of one reply share
@@ -47,7 +47,7 @@ const (
 )
 
 // memory returns room for n bytes of a value at depth.
-func (b *budget) memory(n, depth int) []byte {
+func (b *allowance) memory(n, depth int) []byte {
 	if depth == 0 || n > smallBytes {
 		return make([]byte, n)
 	}
@@ -59,7 +59,7 @@ func (b *budget) memory(n, depth int) []byte {
 	return s
 }
 
-func (b *budget) take(elems, bytes int) error {
+func (b *allowance) take(elems, bytes int) error {
 	b.begun = true
 	if b.elems -= elems; b.elems < 0 {
 		return &ProtocolError{"a reply has more elements than the limit allows"}
@@ -70,7 +70,7 @@ func (b *budget) take(elems, bytes int) error {
 	return nil
 }
 
-func (r *Reader) reply(b *budget, depth int) (Reply, error) {
+func (r *Reader) reply(b *allowance, depth int) (Reply, error) {
 	for {
 		line, err := r.replyLine(b)
 		if err != nil {
@@ -114,7 +114,7 @@ func (r *Reader) reply(b *budget, depth int) (Reply, error) {
 }
 
 // replyLine consumes one line of at least one byte. It aliases the buffer until the next fill.
-func (r *Reader) replyLine(b *budget) ([]byte, error) {
+func (r *Reader) replyLine(b *allowance) ([]byte, error) {
 	for {
 		line, ok, err := r.line(maxLine, "reply")
 		switch {
@@ -134,7 +134,7 @@ func (r *Reader) replyLine(b *budget) ([]byte, error) {
 	}
 }
 
-func (r *Reader) replyBulk(b *budget, depth int, kind byte, text []byte) (Reply, error) {
+func (r *Reader) replyBulk(b *allowance, depth int, kind byte, text []byte) (Reply, error) {
 	n, err := length(text, r.limits.MaxBulk, "length of a string")
 	if err != nil {
 		return Reply{}, err
@@ -162,7 +162,7 @@ func (r *Reader) replyBulk(b *budget, depth int, kind byte, text []byte) (Reply,
 }
 
 // body reads n bytes into memory of their own, which grows with what arrives.
-func (r *Reader) body(b *budget, depth, n int) ([]byte, error) {
+func (r *Reader) body(b *allowance, depth, n int) ([]byte, error) {
 	for n < usualBuffer/2 && r.end-r.start < n { // the same read brings what follows
 		if err := r.fill(); err != nil {
 			return nil, err
@@ -191,7 +191,7 @@ func (r *Reader) body(b *budget, depth, n int) ([]byte, error) {
 	return s[:n:n], nil
 }
 
-func (r *Reader) replyElems(b *budget, depth int, kind byte, text []byte) (Reply, error) {
+func (r *Reader) replyElems(b *allowance, depth int, kind byte, text []byte) (Reply, error) {
 	n, err := length(text, r.limits.MaxArgs, "number of elements")
 	if err != nil {
 		return Reply{}, err

@@ -345,15 +345,17 @@ func (r *Reader) makeRoom() error {
 	switch {
 	case size == 0:
 		size = firstBuffer
+	case held == 0 && size > firstBuffer && r.budget.crowded():
+		size = firstBuffer
 	case held == 0 && size > usualBuffer && (r.calm >= calmAfter || r.budget.scarce()):
 		size = usualBuffer
-	case r.filled && size < usualBuffer, size-held < size/4:
+	case r.filled && size < usualBuffer && !r.budget.crowded(), size-held < r.least(size):
 		size = r.larger(size, held)
-	case size-r.end >= size/4:
+	case size-r.end >= r.least(size):
 		return nil
 	}
 	if size != len(r.buf) {
-		if !r.budget.take(beyond(size) - beyond(len(r.buf))) {
+		if !r.budget.resize(len(r.buf), size) {
 			return ErrBudget
 		}
 		next := make([]byte, size)
@@ -364,6 +366,14 @@ func (r *Reader) makeRoom() error {
 	}
 	r.start, r.end = 0, held
 	return nil
+}
+
+// least is the room below which a buffer of size bytes is moved or grows.
+func (r *Reader) least(size int) int {
+	if size <= usualBuffer && r.budget.crowded() {
+		return size / 16
+	}
+	return size / 4
 }
 
 // larger returns the size that follows: the double, but no more than the largest

@@ -45,28 +45,27 @@ func (c *conn) status(args [][]byte) {
 func (s *Server) Status() wire.Status {
 	st := s.stripe.Status()
 	cluster := s.store.Cluster()
+	_, active, _ := s.stripe.Active()
 	return wire.Status{
 		Server: s.cfg.Self, State: s.state(st), Version: s.cfg.Version, ServerID: st.ServerID,
 		UptimeMillis: time.Since(s.started).Milliseconds(), Running: s.cfg.Running,
 		Cluster: cluster, License: s.licence.status(cluster, s.cfg.Now()),
 		Offheap: s.store.Offheap(), Datasets: s.store.Datasets(), Durability: s.cfg.Durability,
-		Nodes: len(s.store.Nodes()), Connections: s.Connections(), Warnings: s.warnings(st, cluster),
+		Nodes: len(s.store.Nodes()), Connections: s.Connections(),
+		Activations: s.activations.Load(), Active: active, Members: s.members(), Warnings: s.warnings(st, cluster),
 	}
-}
-
-// state is what operators read. A server that belongs to no stripe yet shows
-// ACTIVE: display only, it serves no data.
-func (s *Server) state(st stripe.Status) string {
-	if !st.Formed {
-		return wire.StateActive
-	}
-	return st.State
 }
 
 func (s *Server) warnings(st stripe.Status, cluster *wire.Cluster) []string {
 	list := append(s.developmentKeys(), s.licenceWarnings(cluster)...)
 	if st.DiskError != "" {
 		list = append(list, "writes are refused: "+st.DiskError)
+	}
+	if st.Refusal != "" {
+		list = append(list, "the stripe does not let this server in: "+st.Refusal)
+	}
+	if st.Divergence != "" {
+		list = append(list, st.Divergence)
 	}
 	if s.cfg.Password == "" {
 		list = append(list, "no password is set: whoever reaches the port can read and change everything")
@@ -75,12 +74,10 @@ func (s *Server) warnings(st stripe.Status, cluster *wire.Cluster) []string {
 	if s.cfg.Durability == string(stripe.MemoryOnly) {
 		list = append(list, "memory only: a restart starts empty")
 	}
-	if cluster != nil && cluster.Stripe < len(cluster.Stripes) {
-		if m := mismatch(cluster.Stripes[cluster.Stripe], s.cfg.Running, "the cluster has", "this server was started with"); m != "" {
-			list = append(list, m+"; the cluster's count")
-		}
+	if m := s.drift(cluster); m != "" {
+		list = append(list, m)
 	}
-	return list
+	return append(list, s.memberWarnings()...)
 }
 
 // statusLines is the status for people.
@@ -101,6 +98,9 @@ func statusLines(st *wire.Status) []string {
 		add("licence", "%s, it does not verify here", l.State) // a warning says why
 	} else if l != nil {
 		add("licence", "%s, serial %s, for %s, expires %s", l.State, l.SerialNumber, l.Customer, l.Expires)
+	}
+	for i := range st.Members {
+		add("member", "%s", memberText(&st.Members[i]))
 	}
 	add("durability", "%s", st.Durability)
 	add("clients", "%d nodes, %d connections", st.Nodes, st.Connections)
@@ -132,13 +132,20 @@ func size(n uint64) string {
 
 // stop answers before it stops, so that whoever asked knows: the connection
 // ends by writing its answers.
-func (c *conn) stop([][]byte) {
-	if c.srv.cfg.Stop == nil {
+func (c *conn) stop(args [][]byte) {
+	whole := false
+	switch {
+	case c.srv.cfg.Stop == nil:
 		c.refuse(wire.ErrGeneric, "this server cannot be stopped from here")
 		return
+	case len(args) == 1 && strings.EqualFold(string(args[0]), wire.StopCluster):
+		whole = true
+	case len(args) > 0:
+		c.refuse(wire.ErrBadRequest, "usage: "+byName[wire.CmdStop].usage())
+		return
 	}
-	c.srv.log.Info("stop was asked for", "peer", c.nc.RemoteAddr())
+	c.srv.log.Info("stop was asked for", "peer", c.nc.RemoteAddr(), "whole-cluster", whole)
 	c.ok()
 	c.leaving = true
-	c.srv.stopOnce.Do(c.srv.cfg.Stop)
+	c.srv.stopOnce.Do(func() { c.srv.cfg.Stop(whole) })
 }

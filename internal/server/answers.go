@@ -23,9 +23,13 @@ import (
 type answers struct {
 	nc     net.Conn
 	limits *Limits
+	all    *behind
 	flushs sync.WaitGroup // flushes that run
 
-	inline []byte // of the reading goroutine: answers not yet handed over
+	inline   []byte    // of the reading goroutine: answers not yet handed over
+	gathered bool      // of the reading goroutine: a command may wait for hurry
+	hurry    func()    // has the stripe begin with what was gathered; nil: nothing is
+	writeBy  time.Time // the deadline of writes, as set on nc; of who writes
 
 	mu      sync.Mutex
 	changed sync.Cond // room in the queue or in the output, or broken
@@ -35,6 +39,10 @@ type answers struct {
 	out     []byte // in order, to be written next
 	spare   []byte // the buffer that out takes turns with
 	held    int    // bytes in out, in tails and in the write that runs
+	kept    int    // capacity of inline when it was last handed over
+	counted int    // bytes in all
+	ended   bool   // counts nothing any more
+	cutOff  bool   // broken because of what all connections are behind
 	writing bool   // somebody writes, and writes out too before it leaves
 	broken  bool   // the connection is closed: answers are dropped
 }
@@ -47,14 +55,18 @@ type slot struct {
 	tail   []byte
 	done   bool
 	finish func(wire.Outcome, error)
+	redis  redisSlot
 }
 
 // keepBuffer is the largest buffer that is kept for the next answer: a large
 // one must not stay with an idle connection.
-const keepBuffer = 64 << 10
+const (
+	keepBuffer    = 64 << 10
+	thriftyBuffer = 8 << 10 // where many peers don't read
+)
 
-func (a *answers) init(nc net.Conn, limits *Limits) {
-	a.nc, a.limits = nc, limits
+func (a *answers) init(nc net.Conn, limits *Limits, all *behind) {
+	a.nc, a.limits, a.all = nc, limits, all
 	a.changed.L = &a.mu
 }
 
@@ -65,9 +77,16 @@ func (a *answers) wait() *slot {
 	defer a.mu.Unlock()
 	a.handOverLocked()
 	for len(a.queue)-a.first >= a.limits.Window && !a.broken {
+		if a.gathered {
+			a.mu.Unlock()
+			a.propose()
+			a.mu.Lock()
+			continue
+		}
 		a.startFlushLocked()
 		a.changed.Wait()
 	}
+	a.gathered = true
 	var s *slot
 	if n := len(a.free); n > 0 {
 		s, a.free = a.free[n-1], a.free[:n-1]
@@ -118,6 +137,7 @@ func (s *slot) settle(encode func(dst []byte) []byte) {
 	s.answer = encode(s.answer[:0])
 	s.done = true
 	a.held += len(s.answer)
+	a.countLocked()
 	if a.queue[a.first] != s {
 		return
 	}
@@ -137,32 +157,30 @@ func (s *slot) settle(encode func(dst []byte) []byte) {
 
 func (a *answers) recycleLocked(s *slot) {
 	s.done = false
-	s.answer, s.tail = reuse(s.answer), reuse(s.tail)
+	s.answer, s.tail = a.reuse(s.answer), a.reuse(s.tail)
 	if len(a.free) < 64 {
 		a.free = append(a.free, s)
 	}
 }
 
-func reuse(b []byte) []byte {
-	if cap(b) > keepBuffer {
-		return nil
-	}
-	return b[:0]
-}
-
 // handOverLocked moves the inline answers to their place in the order.
 func (a *answers) handOverLocked() {
-	if len(a.inline) == 0 {
+	n := len(a.inline)
+	if n == 0 {
 		return
 	}
-	if n := len(a.queue); n > a.first {
-		last := a.queue[n-1]
+	if waiting := len(a.queue); waiting > a.first {
+		last := a.queue[waiting-1]
 		last.tail = append(last.tail, a.inline...)
+	} else if len(a.out) == 0 {
+		a.out, a.inline = a.inline, a.out
 	} else {
 		a.out = append(a.out, a.inline...)
 	}
-	a.held += len(a.inline)
-	a.inline = reuse(a.inline)
+	a.held += n
+	a.inline = a.reuse(a.inline)
+	a.kept = cap(a.inline)
+	a.countLocked()
 }
 
 // startFlushLocked has out written by a goroutine of its own, unless somebody
@@ -189,7 +207,8 @@ func (a *answers) writeLocked() {
 		err := a.write(buf)
 		a.mu.Lock()
 		a.held -= len(buf)
-		a.spare = reuse(buf)
+		a.spare = a.reuse(buf)
+		a.countLocked()
 		if err != nil {
 			a.breakLocked()
 		}
@@ -206,8 +225,12 @@ const writePiece = 256 << 10
 func (a *answers) write(buf []byte) error {
 	for len(buf) > 0 {
 		piece := buf[:min(len(buf), writePiece)]
-		if err := a.nc.SetWriteDeadline(time.Now().Add(a.limits.Write)); err != nil {
-			return err
+		// One that is a little early is near enough, and cheaper.
+		if d := time.Now().Add(a.limits.Write); d.Sub(a.writeBy) > a.limits.Write/16 {
+			if err := a.nc.SetWriteDeadline(d); err != nil {
+				return err
+			}
+			a.writeBy = d
 		}
 		if _, err := a.nc.Write(piece); err != nil {
 			return err
@@ -221,6 +244,7 @@ func (a *answers) write(buf []byte) error {
 // can be answered leaves in one write. It blocks while the peer is too far
 // behind, and reports whether the connection is still good.
 func (a *answers) flush() bool {
+	a.propose()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handOverLocked()
@@ -234,14 +258,19 @@ func (a *answers) flush() bool {
 	return !a.broken
 }
 
-// crowded reports whether the inline answers must be handed over before the
-// next command, although more input has arrived. Half of what is kept, so that
-// a stream of usual answers never grows a buffer that must be given back.
-func (a *answers) crowded() bool { return len(a.inline) > keepBuffer/2 }
+// propose has the stripe begin with the changes that were gathered. The reading
+// goroutine calls it before it waits for anything.
+func (a *answers) propose() {
+	if a.gathered && a.hurry != nil {
+		a.hurry()
+	}
+	a.gathered = false
+}
 
 // drain waits until every waiting command is answered and written, at most for
 // limit, then lets nothing more out and awaits the flush that runs.
 func (a *answers) drain(limit time.Duration) {
+	a.propose()
 	over := false
 	timer := time.AfterFunc(limit, func() {
 		a.mu.Lock()
@@ -257,6 +286,8 @@ func (a *answers) drain(limit time.Duration) {
 		a.changed.Wait()
 	}
 	a.breakLocked()
+	a.ended = true
+	a.countLocked()
 	a.mu.Unlock()
 	a.flushs.Wait()
 }
@@ -279,7 +310,9 @@ func appendOutcome(dst []byte, o *wire.Outcome, err error) []byte {
 		return appendError(dst, err)
 	}
 	var few [8][]byte
-	return appendList(dst, o.AppendTo(few[:0]))
+	var digits [96]byte
+	list, _ := o.AppendWith(few[:0], digits[:0])
+	return appendList(dst, list)
 }
 
 // appendList appends a flat answer.

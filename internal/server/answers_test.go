@@ -28,8 +28,9 @@ func TestAnswersInAnyOrderOfCompletion(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		here, there := net.Pipe()
 		limits := Limits{}.withDefaults()
+		all := behind{max: 1 << 20}
 		var a answers
-		a.init(here, &limits)
+		a.init(here, &limits, &all)
 		read := make(chan string, 1)
 		go func() {
 			b, _ := io.ReadAll(there)
@@ -66,6 +67,9 @@ func TestAnswersInAnyOrderOfCompletion(t *testing.T) {
 		}
 		if a.held != 0 {
 			t.Fatalf("%d bytes are still accounted for", a.held)
+		}
+		if n := all.sum.Load(); n != 0 {
+			t.Fatalf("%d bytes are still accounted for in all", n)
 		}
 	})
 }
@@ -269,7 +273,7 @@ func eventuallyBroken(t *testing.T, a *answers) {
 
 func TestUnknownCommandHints(t *testing.T) {
 	for name, want := range map[string]string{
-		"PNIG": "PING", "tc.lod": "TC.LOAD", "STATUS": "TC.STATUS", "HELO": "HELLO", "xyzzyxyzzy": "TC.HELP lists", "GET": "TC.HELP lists",
+		"PNIG": "PING", "tc.lod": "TC.LOAD", "STATUS": "TC.STATUS", "HELO": "HELLO", "xyzzyxyzzy": "TC.HELP lists", "SUBSCRIBE": "TC.HELP lists", "LPUSH": "TC.HELP lists",
 	} {
 		if got := unknownCommand([]byte(name)); !strings.Contains(got, want) {
 			t.Errorf("%s: %q does not hint at %q", name, got, want)
@@ -286,7 +290,7 @@ func TestWaitingCommandsAllocateNothing(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, there) }()
 	limits := Limits{}.withDefaults()
 	var a answers
-	a.init(here, &limits)
+	a.init(here, &limits, nil)
 	defer a.drain(time.Second)
 	o := wire.Outcome{Version: 7}
 	n := testing.AllocsPerRun(1000, func() {

@@ -15,9 +15,11 @@ type command struct {
 	summary string
 	group   string // for COMMAND DOCS
 	flags   []string
-	arity   int  // with the name; negative: at least; 0: the command checks itself
-	anybody bool // allowed before AUTH
-	cluster bool // needs a configured cluster, and refuses while stopping
+	arity   int    // with the name; negative: at least; 0: the command checks itself
+	anybody bool   // allowed before AUTH
+	cluster bool   // needs a configured cluster, and refuses while stopping
+	redis   bool   // works on keys, and speaks of errors as Redis does
+	keys    [3]int // which arguments are keys: first, last, step; zero: none
 	run     func(c *conn, args [][]byte)
 }
 
@@ -42,7 +44,13 @@ func init() {
 			arity: -1, run: (*conn).status},
 		{name: wire.CmdConfigure, args: "request", summary: "Form the cluster and install its licence (use cluster-tool configure)", group: "administration",
 			arity: 2, flags: []string{"write"}, run: (*conn).runConfigure},
-		{name: wire.CmdStop, summary: "Stop this server in order", group: "administration", arity: 1, flags: []string{"admin"}, run: (*conn).stop},
+		{name: wire.CmdDump, args: "[JSON | TEXT] [LOG]", summary: "Tell all about this server for whoever looks for a fault, or have it log that", group: "administration",
+			arity: -1, flags: []string{"admin"}, run: (*conn).dump},
+		{name: wire.CmdBackup, args: "PREPARE | ENTER | START | ABORT name", summary: "Back this stripe up in steps (use cluster-tool backup)", group: "administration",
+			arity: 3, flags: []string{"admin"}, run: (*conn).backup},
+		{name: wire.CmdPromote, summary: "Make a suspended server go on alone (use cluster-tool promote)", group: "administration",
+			arity: 1, flags: []string{"admin"}, run: (*conn).promote},
+		{name: wire.CmdStop, args: "[CLUSTER]", summary: "Stop this server in order, or as one of all those of its stripe", group: "administration", arity: -1, flags: []string{"admin"}, run: (*conn).stop},
 		{name: wire.CmdJoin, args: "version node generation low label", summary: "Open a connection generation of an application node", group: "sessions",
 			arity: 6, cluster: true, flags: []string{"write"}, run: (*conn).join},
 		{name: wire.CmdLeave, args: "node", summary: "End an application node in order", group: "sessions",
@@ -71,7 +79,9 @@ func init() {
 		{name: "PING", args: "[message]", summary: "Answer PONG, or the message", group: "connection", arity: -1, flags: []string{"fast"}, run: (*conn).ping},
 		{name: "QUIT", summary: "Close the connection", group: "connection", arity: -1, anybody: true, run: (*conn).goodbye},
 		{name: "SELECT", args: "0", summary: "Accept database 0, the only one", group: "connection", arity: 2, flags: []string{"fast"}, run: (*conn).choose},
+		{name: "CONFIG", args: "GET pattern [pattern ...]", summary: "Tell the settings that Redis's own tools ask for", group: "server", arity: -2, run: (*conn).config},
 	}
+	table = append(table, redisCommands()...)
 	byName = make(map[string]*command, len(table))
 	for i := range table {
 		byName[table[i].name] = &table[i]
@@ -103,7 +113,7 @@ func unknownCommand(name []byte) string {
 		}
 	}
 	text := "unknown command '" + printable(shown) + "'"
-	if best != "" && distance < len(shown) {
+	if best != "" && distance*2 <= len(shown) {
 		return text + "; did you mean " + best + "?"
 	}
 	return text + "; TC.HELP lists the commands"
@@ -226,8 +236,8 @@ func (cmd *command) appendInfo(dst []byte, proto int) []byte {
 	for _, f := range flags {
 		dst = resp.AppendSimple(dst, f)
 	}
-	for range 3 { // no argument is a key in the sense of the Redis slots
-		dst = resp.AppendInt(dst, 0)
+	for _, n := range cmd.keys { // a session's key is none in the sense of the Redis slots
+		dst = resp.AppendInt(dst, int64(n))
 	}
 	return dst
 }

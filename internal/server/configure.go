@@ -62,6 +62,9 @@ func (s *Server) Configure(ctx context.Context, r *wire.ConfigureRequest) (wire.
 		return wire.ConfigureAnswer{}, &wire.Error{Word: wire.ErrLicense, Text: reason(err)}
 	}
 	if s.stripe.Status().Formed { // what the log holds must be known before it is asked
+		if _, _, known := s.stripe.Active(); known && !s.stripe.Serves() {
+			return wire.ConfigureAnswer{}, s.notServing() // it says which server to ask
+		}
 		if err := s.stripe.Form(ctx); err != nil {
 			return wire.ConfigureAnswer{}, err
 		}
@@ -84,7 +87,7 @@ func (s *Server) Configure(ctx context.Context, r *wire.ConfigureRequest) (wire.
 		return wire.ConfigureAnswer{}, err
 	}
 	s.log.Info("configured", "cluster", cluster.Name, "licence-serial", l.SerialNumber, "licence-key", l.KeyID, "expires", l.Expires())
-	s.logLicence(&cluster)
+	s.firstLicence(&cluster)
 	return wire.ConfigureAnswer{Configured: true, License: "installed"}, nil
 }
 
@@ -170,24 +173,27 @@ func serverNames(c wire.StripeConfig) string {
 	return strings.Join(names, ", ")
 }
 
+// agreed is what the servers of a stripe must run alike.
+var agreed = []struct {
+	what string
+	of   func(wire.StripeConfig) string
+}{
+	{"off-heap resources", offheapText},
+	{"data directories", directoriesText},
+	{"failover priority", func(c wire.StripeConfig) string {
+		if c.Voters > 0 {
+			return fmt.Sprintf("%s with %d voters", c.FailoverPriority, c.Voters)
+		}
+		return c.FailoverPriority
+	}},
+	{"security configuration", func(c wire.StripeConfig) string { return map[bool]string{true: "on", false: "off"}[c.Security] }},
+}
+
 // mismatch compares what two servers of a stripe must agree on, or returns "".
 // Names and addresses of servers are not among it: a container that was created
 // anew on its volume is the same server. Nor are paths, which are each machine's own.
 func mismatch(a, b wire.StripeConfig, saysA, saysB string) string {
-	for _, row := range []struct {
-		what string
-		of   func(wire.StripeConfig) string
-	}{
-		{"off-heap resources", offheapText},
-		{"data directories", directoriesText},
-		{"failover priority", func(c wire.StripeConfig) string {
-			if c.Voters > 0 {
-				return fmt.Sprintf("%s with %d voters", c.FailoverPriority, c.Voters)
-			}
-			return c.FailoverPriority
-		}},
-		{"security configuration", func(c wire.StripeConfig) string { return map[bool]string{true: "on", false: "off"}[c.Security] }},
-	} {
+	for _, row := range agreed {
 		if va, vb := row.of(a), row.of(b); va != vb {
 			return fmt.Sprintf("Mismatched %s: %s %s; %s %s", row.what, saysA, orNothing(va), saysB, orNothing(vb))
 		}

@@ -156,7 +156,9 @@ func TestLicenceStates(t *testing.T) {
 		if st.License.State != string(row.state) {
 			t.Errorf("after %d days: %s, want %s", row.days, st.License.State, row.state)
 		}
-		if loud := slices.ContainsFunc(st.Warnings, func(w string) bool { return strings.Contains(w, "licence") && strings.Contains(w, "valid day") }); loud != (row.state != license.Valid) {
+		if loud := slices.ContainsFunc(st.Warnings, func(w string) bool {
+			return strings.Contains(w, "the licence expires: its last valid day is ") || strings.Contains(w, "the licence has expired: its last valid day was ")
+		}); loud != (row.state != license.Valid) {
 			t.Errorf("after %d days the warnings are %q", row.days, st.Warnings)
 		}
 		n.open("carts") // exists
@@ -167,6 +169,12 @@ func TestLicenceStates(t *testing.T) {
 	if why := n.refused(wire.ErrLicense, wire.CmdOpen, "new", "", "", "0", "", "none"); !strings.Contains(why, "expired") {
 		t.Errorf("the refusal says %q", why)
 	}
+	n.refused(wire.ErrLicense, "SET", "k", "v") // it would make the dataset of Redis commands
+	n.want("nil", "GET", "k")
+	shift.Store(0)
+	n.want("OK", "SET", "k", "v")
+	shift.Store(120 * 24 * int64(time.Hour))
+	n.want("OK", "SET", "other", "v")
 }
 
 // The installed licence is verified again at each start, and what no longer
@@ -188,7 +196,7 @@ func TestDriftIsTold(t *testing.T) {
 	if !slices.ContainsFunc(st.Warnings, func(w string) bool { return strings.HasPrefix(w, "Mismatched off-heap resources: the cluster has") }) {
 		t.Errorf("warnings: %q", st.Warnings)
 	}
-	eventually(t, "a log line about the licence", func() bool { return log.contains("does not verify") })
+	eventually(t, "a log line about the licence", func() bool { return log.contains("the installed licence does not verify on this server") })
 	n.load("k")
 	n.refused(wire.ErrLicense, wire.CmdOpen, "new", "", "", "0", "", "none")
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/ownership"
@@ -37,13 +38,15 @@ type conn struct {
 	fields     [][]byte // scratch of encode, and digits
 	digits     []byte
 	loads      waitingLoads
+	redis      redisTurns
 	aside      sync.WaitGroup // commands that run beside the reading goroutine
 
 	reads    int       // calls of Read since the last command
 	began    time.Time // when the first byte of the command being read came
 	deadline time.Time // of reads, as set on nc
 
-	stranger bool // is in the lobby; guarded by srv.mu
+	stranger bool        // is in the lobby; guarded by srv.mu
+	retired  atomic.Bool // Retire was called
 
 	about aboutConn // shown by CLIENT; guarded by answers.mu
 }
@@ -57,7 +60,8 @@ type aboutConn struct {
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c := &conn{srv: s, id: id, since: time.Now(), proto: 2, authed: s.cfg.Password == ""}
-	c.answers.init(nc, &s.cfg.Limits)
+	c.answers.init(nc, &s.cfg.Limits, &s.behind)
+	c.hurry = s.own.Hurry
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.encode = c.appendSession
 	limits := strangers
@@ -74,6 +78,9 @@ func (c *conn) run() {
 	defer c.srv.forget(c)
 	c.ended(c.serve())
 	c.drain(c.srv.cfg.Limits.Drain)
+	if c.cutOff {
+		c.srv.rejects.warn("connection closed: it does not take its answers, and all together take too much memory", "peer", c.nc.RemoteAddr(), "limit", c.srv.cfg.Limits.MaxBehind)
+	}
 	c.cancel()
 	if c.member != nil {
 		c.member.Left()
@@ -90,6 +97,14 @@ func (c *conn) Close() error {
 	defer c.mu.Unlock()
 	c.breakLocked()
 	return nil
+}
+
+// Retire ends the connection after the commands that have arrived: ownership
+// calls it when this server is no longer active, so that the node goes and looks
+// for the one that is.
+func (c *conn) Retire() {
+	c.retired.Store(true)
+	c.stopReading()
 }
 
 // stopReading lets the connection end after the commands that have arrived.
@@ -126,7 +141,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	// After the deadline is set: Shutdown does it the other way round.
-	if c.srv.stopping.Load() {
+	if c.srv.stopping.Load() || c.retired.Load() {
 		return 0, errLeft
 	}
 	first := !c.served && c.reads == 0
@@ -182,7 +197,7 @@ func (c *conn) ended(err error) {
 	case errors.Is(err, errTLS):
 		c.srv.rejects.warn("connection closed: "+errTLS.Error(), "peer", peer)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if c.srv.stopping.Load() {
+		if c.srv.stopping.Load() || c.retired.Load() {
 			return
 		}
 		why := "idle for too long"
@@ -217,11 +232,13 @@ func (c *conn) execute(args [][]byte) {
 	switch {
 	case !c.authed && !cmd.anybody:
 		c.refuse(wire.ErrNoAuth, needAuth)
+	case (cmd.arity > 0 && len(args) != cmd.arity || cmd.arity < 0 && len(args) < -cmd.arity) && cmd.redis:
+		c.refuse(wire.ErrGeneric, wrongArguments(cmd))
 	case cmd.arity > 0 && len(args) != cmd.arity, cmd.arity < 0 && len(args) < -cmd.arity:
 		c.refuse(wire.ErrBadRequest, "wrong number of arguments; usage: "+cmd.usage())
 	case cmd.cluster && c.srv.stopping.Load():
 		c.refuse(wire.ErrStopping, "this server is shutting down")
-	case cmd.cluster && !c.srv.isConfigured():
+	case cmd.cluster && !c.srv.serves():
 		c.fail(c.srv.notServing())
 	default:
 		c.note(cmd)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -130,7 +131,7 @@ func (c *conn) hello(args [][]byte) {
 	c.inline = resp.AppendInt(resp.AppendBulkString(c.inline, "proto"), int64(c.proto))
 	c.inline = resp.AppendInt(resp.AppendBulkString(c.inline, "id"), int64(c.id))
 	text("mode", "standalone")
-	text("role", "master")
+	text("role", c.srv.role())
 	c.inline = resp.AppendArrayHeader(resp.AppendBulkString(c.inline, "modules"), 0)
 }
 
@@ -246,7 +247,7 @@ func (c *conn) info(args [][]byte) {
 	}
 	st := s.stripe.Status()
 	uptime := time.Since(s.started)
-	section("Server", "terracotta_version", s.cfg.Version, "server_name", s.cfg.Self.Name, "tcp_port", s.cfg.Self.Port,
+	section("Server", "terracotta_version", s.cfg.Version, "redis_version", redisLevel, "redis_mode", "standalone", "server_name", s.cfg.Self.Name, "tcp_port", s.cfg.Self.Port,
 		"uptime_in_seconds", int(uptime.Seconds()), "uptime_in_days", int(uptime.Hours()/24))
 	section("Clients", "connected_clients", s.Connections(), "maxclients", s.cfg.Limits.MaxConnections, "nodes", len(s.store.Nodes()))
 	section("Stripe", "state", s.state(st), "server_id", st.ServerID, "formed", yesNo(st.Formed), "term", st.Term,
@@ -258,8 +259,12 @@ func (c *conn) info(args [][]byte) {
 	for _, d := range s.store.Datasets() {
 		datasets = append(datasets, d.Name, fmt.Sprintf("sessions=%d,bytes=%d,offheap=%s", d.Sessions, d.Bytes, d.Offheap))
 	}
+	section("Replication", s.replication()...)
 	section("Offheap", offheap...)
 	section("Datasets", datasets...)
+	if n, err := s.store.RedisSize(); err == nil && n > 0 {
+		section("Keyspace", "db0", fmt.Sprintf("keys=%d,expires=0,avg_ttl=0", n))
+	}
 	c.inline = resp.AppendVerbatim(c.inline, c.proto, b.String())
 }
 
@@ -268,4 +273,30 @@ func yesNo(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// redisLevel is the version of Redis whose answers the commands on keys are compared with: clients
+// read it in INFO to learn what they may ask for.
+const redisLevel = "7.0.15"
+
+// config answers CONFIG GET with the few settings that Redis's own tools ask for.
+func (c *conn) config(args [][]byte) {
+	if !is(args[0], "GET") || len(args) < 2 {
+		c.refuse(wire.ErrGeneric, "only CONFIG GET is known here: settings come from the server's configuration, see docs/settings.md")
+		return
+	}
+	var found []string
+	for _, s := range [...][2]string{{"appendonly", "yes"}, {"databases", "1"}, {"maxmemory", "0"}, {"maxmemory-policy", "noeviction"}, {"save", ""}} {
+		for _, pattern := range args[1:min(len(args), 17)] {
+			steps := 1 << 10
+			if len(pattern) <= 64 && matchGlob(bytes.ToLower(pattern), []byte(s[0]), &steps) {
+				found = append(found, s[0], s[1])
+				break
+			}
+		}
+	}
+	c.inline = resp.AppendMapHeader(c.inline, c.proto, len(found)/2)
+	for _, s := range found {
+		c.inline = resp.AppendBulkString(c.inline, s)
+	}
 }

@@ -175,7 +175,7 @@ func TestTooManyConnections(t *testing.T) {
 		p.want("PONG", "PING")
 		inside = append(inside, p)
 	}
-	if got := dial(t, c.Addr()).closed(); !strings.HasPrefix(got, "-BUSY ") {
+	if got := dial(t, c.Addr()).closed(); !strings.HasPrefix(got, "-BUSY too many connections; try again later") {
 		t.Errorf("the fourth connection got %q", got)
 	}
 	inside[0].want("OK", "QUIT")
@@ -197,7 +197,9 @@ func TestPassword(t *testing.T) {
 	t.Run("nothing without it", func(t *testing.T) {
 		p := dial(t, c.Addr())
 		for _, cmd := range []string{"PING", "INFO", wire.CmdStatus, wire.CmdStop, "NOSUCH", "COMMAND"} {
-			p.refused(wire.ErrNoAuth, cmd)
+			if why := p.refused(wire.ErrNoAuth, cmd); why != "this server wants a password: AUTH or HELLO 3 AUTH default PASSWORD first" {
+				t.Errorf("%s: %q", cmd, why)
+			}
 		}
 		p.refused(wire.ErrNoAuth, "HELLO", "3")
 		p.want("OK", "AUTH", secret)
@@ -213,7 +215,9 @@ func TestPassword(t *testing.T) {
 	t.Run("guessing", func(t *testing.T) {
 		patient := testcluster.Limits(server.Limits{Handshake: time.Hour, AuthDelay: time.Millisecond})
 		p := dial(t, testcluster.Start(t, testcluster.Unconfigured(), testcluster.Password(secret), patient).Addr())
-		p.refused(wire.ErrWrongPass, "AUTH", "a")
+		if why := p.refused(wire.ErrWrongPass, "AUTH", "a"); !strings.HasPrefix(why, "the user name or password is not this cluster's") {
+			t.Error(why)
+		}
 		p.refused(wire.ErrWrongPass, "HELLO", "3", "AUTH", "default", "b")
 		p.refused(wire.ErrWrongPass, "AUTH", "root", secret)
 		p.closed()

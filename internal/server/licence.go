@@ -93,7 +93,15 @@ func (s *Server) LogWarnings() {
 	for _, w := range append(s.developmentKeys(), s.weakPassword()...) {
 		s.log.Warn(w)
 	}
-	s.logLicence(s.store.Cluster())
+	s.firstLicence(s.store.Cluster())
+}
+
+// firstLicence logs how the licence stands when this server first knows it: from
+// its log at the start, or when it joins.
+func (s *Server) firstLicence(c *wire.Cluster) {
+	if c != nil && s.licenceTold.CompareAndSwap(false, true) {
+		s.logLicence(c)
+	}
 }
 
 func (s *Server) watchLicence() {

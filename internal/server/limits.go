@@ -19,6 +19,7 @@ type Limits struct {
 	MaxArgs        int           // arguments of one command after AUTH
 	Window         int           // commands of one connection that wait for the stripe
 	MaxOutput      int           // bytes of answers a connection may be behind before it is no longer read
+	MaxBehind      int           // bytes of answers that all connections together may be behind before those more than 64 KiB behind are cut off
 	Handshake      time.Duration // for the first command, and for AUTH where a password is set
 	Command        time.Duration // from the first byte of a command to its last
 	Idle           time.Duration // between commands, on a connection that has not joined
@@ -36,6 +37,7 @@ func DefaultLimits() Limits {
 		MaxArgs:        64 << 10,
 		Window:         1024,
 		MaxOutput:      1 << 20,
+		MaxBehind:      256 << 20,
 		Handshake:      5 * time.Second,
 		Command:        30 * time.Second,
 		Idle:           10 * time.Minute,
@@ -54,6 +56,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.MaxArgs, d.MaxArgs)
 	or(&l.Window, d.Window)
 	or(&l.MaxOutput, d.MaxOutput)
+	or(&l.MaxBehind, d.MaxBehind)
 	or(&l.Handshake, d.Handshake)
 	or(&l.Command, d.Command)
 	or(&l.Idle, d.Idle)

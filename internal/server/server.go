@@ -45,7 +45,8 @@ type Config struct {
 	Password   string            // shared secret, "" = everybody may come in
 	Keys       *license.Keys     // trusted keys; nil trusts nobody
 	Limits     Limits
-	Stop       func()           // called once, after the answer to TC.STOP, and must not block; nil: TC.STOP is refused
+	Stop       func(whole bool) // called once, after the answer to TC.STOP, and must not block; whole: all servers of the stripe stop; nil: TC.STOP is refused
+	Settings   []wire.Setting   // shown in TC.DUMP, without secrets
 	Now        func() time.Time // wall clock, for the licence only; nil = time.Now
 	Logger     *slog.Logger     // nil = slog.Default()
 }
@@ -61,10 +62,15 @@ type Server struct {
 	started  time.Time
 	password [sha256.Size]byte // hash of cfg.Password: its length is hidden from the compare
 	input    *resp.Budget      // of large commands
+	behind   behind            // of answers that peers have not taken
 	licence  licenceWatch
+	backups  backups
 	rejects  rateLimited // log lines that a stranger can cause
 
+	activations atomic.Uint64 // how often this server became active in this run
+	licenceTold atomic.Bool   // how the licence stands was logged
 	configured  atomic.Bool   // the store has a cluster; never goes back
+	redisThere  atomic.Bool   // the Redis commands have their dataset; never goes back
 	configuring chan struct{} // holds a value while TC.CONFIGURE runs
 	stopOnce    sync.Once
 	lastID      atomic.Uint64
@@ -78,7 +84,7 @@ type Server struct {
 	conns    map[uint64]*conn // connection id -> connection
 	lobby    lobby            // those of conns that have not introduced themselves
 	closed   bool
-	work     sync.WaitGroup // connections and the licence watch
+	work     sync.WaitGroup // connections and the watches
 }
 
 // New returns a Server on top of the three rooms, which it does not close.
@@ -100,6 +106,7 @@ func New(cfg Config, own *ownership.Ownership, sp *stripe.Stripe, st *store.Stor
 	s.ctx, s.quit = context.WithCancel(context.Background())
 	s.rejects.log = cfg.Logger
 	s.input = resp.NewBudget(cfg.Limits.MaxInput)
+	s.behind.max = int64(cfg.Limits.MaxBehind)
 	s.licence.keys = cfg.Keys
 	return s
 }
@@ -117,6 +124,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	s.listener = ln
 	s.work.Go(s.watchLicence)
+	s.work.Go(s.watchState)
 	s.mu.Unlock()
 	for {
 		nc, err := ln.Accept()

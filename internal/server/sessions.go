@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +40,7 @@ func (c *conn) join(args [][]byte) {
 		return
 	}
 	c.member = member
+	member.Gather()
 	c.mu.Lock()
 	c.about.node = j.Node.String()
 	c.mu.Unlock()
@@ -312,8 +312,12 @@ func (c *conn) user(args [][]byte) {
 	})
 }
 
-// isConfigured reports whether this server belongs to a configured cluster.
-func (s *Server) isConfigured() bool {
+// serves reports whether this server executes commands on data: it is the
+// active one, of a configured cluster.
+func (s *Server) serves() bool {
+	if !s.stripe.Serves() {
+		return false
+	}
 	if s.configured.Load() {
 		return true
 	}
@@ -322,20 +326,4 @@ func (s *Server) isConfigured() bool {
 	}
 	s.configured.Store(true)
 	return true
-}
-
-// notServing says why there is no cluster to ask.
-func (s *Server) notServing() error {
-	if st := s.stripe.Status(); st.Formed && st.State != wire.StateActive {
-		return &wire.Error{Word: wire.ErrNotActive, Text: "this server is " + st.State + ": it reads its log; try again"}
-	}
-	host := s.cfg.Self.Host
-	if host == "" {
-		host = "HOST"
-	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	return &wire.Error{Word: wire.ErrUnconfigured, Text: fmt.Sprintf(
-		"this server belongs to no cluster yet; run: cluster-tool configure -n NAME -l LICENSE -s %s:%d", host, s.cfg.Self.Port)}
 }

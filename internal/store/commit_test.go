@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -192,92 +191,6 @@ func TestCommitThatNamesAnAttributeTwiceIsRefused(t *testing.T) {
 		Write: r.write(nodeA, "s", tok), Idle: wire.KeepIdle, Set: attrs("a", "1"), Remove: [][]byte{[]byte("a")}})))
 	r.refused(wire.ErrBadRequest, r.create(nodeA, "s2", "", 0, 0, "a", "1", "a", "1"))
 	r.shows("s", "")
-}
-
-func TestRepeatReturnsTheFirstOutcome(t *testing.T) {
-	r := newRig(t, 1<<20)
-	w := r.write(nodeA, "s", wire.Token{})
-	create := func() wire.Outcome { return r.apply(AppendCreate(nil, &wire.Create{Write: w, Set: attrs("a", "1")})) }
-	first := r.ok(create())
-	r.refused(wire.ErrSessionExists, r.create(nodeB, "s", "", 0, 0))
-	refusedSeq := r.seq[nodeB]
-	if again := create(); !reflect.DeepEqual(first, again) {
-		t.Fatalf("first %+v, then %+v", first, again)
-	}
-	r.ok(r.invalidate(nodeA, "s", "logout"))
-	if again := create(); !reflect.DeepEqual(first, again) {
-		t.Fatalf("first %+v, after the logout %+v", first, again)
-	}
-	// A refusal is remembered too, although it would be another one now.
-	wB := wire.Write{Dataset: shop, Key: []byte("s"), Node: nodeB, Seq: refusedSeq, Low: 1}
-	r.refused(wire.ErrSessionExists, r.apply(AppendCreate(nil, &wire.Create{Write: wB})))
-	// Until it is acknowledged.
-	wB.Seq, wB.Low = refusedSeq+1, refusedSeq+1
-	r.refused(wire.ErrSessionGone, r.apply(AppendCreate(nil, &wire.Create{Write: wB})))
-	wB.Seq, wB.Low = refusedSeq, 1
-	r.refused(wire.ErrStale, r.apply(AppendCreate(nil, &wire.Create{Write: wB})))
-}
-
-func TestUnknownNodeIsRefused(t *testing.T) {
-	r := newRig(t, 1<<20)
-	stranger := wire.NodeID{0: 9}
-	r.refused(wire.ErrNodeGone, r.create(stranger, "s", "", 0, 0))
-	r.refused(wire.ErrNodeGone, r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 2, Low: 1})))
-	r.ok(r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 1, Low: 1})))
-	r.ok(r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 5, Low: 3, Label: []byte("new label")})))
-	r.refused(wire.ErrStale, r.apply(AppendJoin(nil, &wire.Join{Node: stranger, Generation: 4, Low: 3})))
-	want := Node{ID: stranger, Label: "new label", Joined: r.now, Generation: 5}
-	if list := r.Nodes(); len(list) != 3 || list[2] != want {
-		t.Fatalf("nodes %+v", list)
-	}
-	r.refused(wire.ErrStale, r.create(stranger, "s", "", 0, 0)) // number 2, below the low of the join
-	r.ok(r.create(stranger, "s", "", 0, 0))
-	r.ok(r.apply(AppendLeave(nil, stranger)))
-	r.ok(r.apply(AppendLeave(nil, stranger)))
-	r.refused(wire.ErrNodeGone, r.invalidate(stranger, "s", "logout"))
-	r.shows("s", "")
-}
-
-func TestNodeThatNeverAcknowledgesIsHeldUp(t *testing.T) {
-	r := newRig(t, 1<<20)
-	w := wire.Write{Dataset: shop, Key: []byte("s"), Node: nodeA, Low: 1}
-	var op []byte
-	commit := func(seq, low uint64) wire.Outcome {
-		w.Seq, w.Low = seq, low
-		op = AppendCommit(op[:0], &wire.Commit{Write: w, Idle: wire.KeepIdle})
-		return r.Apply(r.now, op)
-	}
-	for seq := uint64(1); seq <= maxOutcomes; seq++ {
-		r.refused(wire.ErrSessionUnknown, commit(seq, 1))
-	}
-	r.refused(wire.ErrBusy, commit(maxOutcomes+1, 1))
-	r.refused(wire.ErrSessionUnknown, commit(7, 1)) // remembered
-	r.ok(r.create(nodeB, "s", "", 0, 0))            // others are served
-	r.refused(wire.ErrSessionUnknown, commit(maxOutcomes, 1))
-	r.ok(commit(maxOutcomes+1, 2)) // BUSY was not remembered
-	r.ok(commit(1<<60, 1<<60))     // a leap costs no more than what is there
-	if n := r.st.Load().nodes[nodeA]; len(n.outcomes) != 1 || n.bytes != 0 {
-		t.Fatalf("%d outcomes and %d bytes are kept", len(n.outcomes), n.bytes)
-	}
-}
-
-func TestNamesOfDroppedAttributesAreBounded(t *testing.T) {
-	r := newRig(t, 64<<20)
-	var kv []string
-	for i := range 1000 {
-		kv = append(kv, fmt.Sprintf("%01000d", i), "")
-	}
-	r.ok(r.create(nodeB, "s", "", 0, 0, kv...))
-	for i := 0; ; i++ {
-		out := r.set(nodeA, "s", wire.Token{}, kv...)
-		if out.Err != nil {
-			r.refused(wire.ErrBusy, out)
-			break
-		}
-		if len(out.Dropped) != 1000 || i > 20 {
-			t.Fatalf("round %d: %d dropped", i, len(out.Dropped))
-		}
-	}
 }
 
 func TestAccessIsNoChange(t *testing.T) {

@@ -74,6 +74,9 @@ func findResource(list []*resource, name string) *resource {
 }
 
 func (a *step) open(o *wire.Open) *wire.Error {
+	if string(o.Dataset) == RedisDataset && string(o.LockMode) != redisMode {
+		return noSessions()
+	}
 	r, disk, err := a.place(o)
 	if err != nil {
 		return err

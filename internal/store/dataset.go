@@ -30,7 +30,7 @@ type dataset struct {
 	name     string
 	resource *resource
 	disk     string // name of a data directory, "" where there is none
-	lockMode string // "none" or "session"
+	lockMode string // "none" or "session"; redisMode where the records are no sessions
 	tags     atomic.Pointer[string]
 	segments []segment
 	sessions atomic.Uint64
@@ -163,12 +163,7 @@ func gone(reason []byte) *wire.Error {
 // lock locks the segments of keys and returns what unlocks them. They are locked
 // in their order; only the goroutine that applies locks more than one.
 func (d *dataset) lock(keys ...[]byte) (unlock func()) {
-	at := make([]int, 0, len(keys))
-	for _, key := range keys {
-		at = append(at, int(hash(key)%uint64(len(d.segments))))
-	}
-	slices.Sort(at)
-	at = slices.Compact(at)
+	at := d.places(keys)
 	for _, i := range at {
 		d.segments[i].mu.Lock()
 	}
@@ -177,6 +172,16 @@ func (d *dataset) lock(keys ...[]byte) (unlock func()) {
 			d.segments[i].mu.Unlock()
 		}
 	}
+}
+
+// places returns the numbers of the segments of keys, in their order.
+func (d *dataset) places(keys [][]byte) []int {
+	at := make([]int, 0, len(keys))
+	for _, key := range keys {
+		at = append(at, int(hash(key)%uint64(len(d.segments))))
+	}
+	slices.Sort(at)
+	return slices.Compact(at)
 }
 
 // enlist notes that the session under key is user's. The caller holds usersMu.
@@ -235,9 +240,12 @@ func unconfigured() *wire.Error {
 	return &wire.Error{Word: wire.ErrUnconfigured, Text: "the cluster is not configured: run cluster-tool configure"}
 }
 
-// dataset finds the dataset called name, or returns the refusal.
+// dataset finds the dataset of sessions called name, or returns the refusal.
 func (st *state) dataset(name []byte) (*dataset, *wire.Error) {
 	if d := (*st.datasets.Load())[string(name)]; d != nil {
+		if d.ofRedis() {
+			return nil, noSessions()
+		}
 		return d, nil
 	}
 	st.mu.RLock()

@@ -30,6 +30,9 @@ func (a *step) touch(dataset []byte, list []Touch) *wire.Error {
 }
 
 func (a *step) expire(dataset []byte, keys [][]byte) (any bool, err *wire.Error) {
+	if d := (*a.datasets.Load())[string(dataset)]; d != nil && d.ofRedis() {
+		return a.redisExpire(d, keys), nil
+	}
 	d, err := a.dataset(dataset)
 	if err != nil {
 		return false, err

@@ -142,6 +142,9 @@ func (w *loader) segment(p *part) {
 		if p.d.segmentOf(h) != g || bytes.Compare(r.Key, last) <= 0 {
 			w.fail("a session stands where it may not")
 		}
+		if p.d.ofRedis() && !r.redisShape() {
+			w.fail("a key of Redis commands is neither a string nor a hash")
+		}
 		if w.err != nil {
 			return
 		}
@@ -158,7 +161,7 @@ func (w *loader) segment(p *part) {
 	for n := w.uint(); n > 0 && w.err == nil; n-- {
 		t := w.trace()
 		h := hash(t.key)
-		if taken, _ := g.look(h, t.key); p.d.segmentOf(h) != g || bytes.Compare(t.key, last) <= 0 || taken != nil {
+		if taken, _ := g.look(h, t.key); p.d.segmentOf(h) != g || bytes.Compare(t.key, last) <= 0 || taken != nil || p.d.ofRedis() {
 			w.fail("an ended session stands where it may not")
 		}
 		if w.err != nil {

@@ -23,6 +23,15 @@ const (
 	kindJoin       kind = 9
 	kindLeave      kind = 10
 	kindConfigure  kind = 11
+
+	kindRedisSet    kind = 12
+	kindRedisDelete kind = 13
+	kindRedisExpire kind = 14
+	kindRedisHSet   kind = 15
+	kindRedisHDel   kind = 16
+	kindRedisRead   kind = 17
+
+	kindLast = kindRedisRead // a kind beyond it needs a later format: internal/stripe, formats.go
 )
 
 // The operations: each appends its log form to dst. The first byte is the kind;
@@ -39,7 +48,8 @@ func AppendCreate(dst []byte, c *wire.Create) []byte {
 	return appendAttributes(dst, c.Set)
 }
 
-// AppendCommit changes attributes as DESIGN section 5 rule 5 tells. Also a commit
+// AppendCommit changes each attribute whose last change the token covers
+// (docs/protocol.md, "Changes are made once"). Also a commit
 // whose changes were all dropped is an access. The outcome's Version is the
 // record's. A session whose time is up but that no entry has expired still takes
 // commits: a coalesced access may be on its way that keeps it alive.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -39,6 +40,7 @@ type record struct {
 
 	spareAttrs  []wire.Attribute // for the next change
 	spareStamps []stamp
+	spareStubs  []stub
 }
 
 // grant is the part of a token that names a grant.
@@ -53,8 +55,8 @@ type stamp struct {
 	seq     uint64
 }
 
-// admits reports whether a change under token with number seq may follow (DESIGN
-// section 5, rule 5). The zero grant, which goes with a create, is nobody's.
+// admits reports whether a change under token with number seq may follow
+// (docs/protocol.md, "Changes are made once"). The zero grant, which goes with a create, is nobody's.
 func (s stamp) admits(token wire.Token, seq uint64) bool {
 	return s.version <= token.Index || (s.by != grant{} && s.by == grantOf(token) && s.seq < seq)
 }
@@ -90,7 +92,7 @@ func (f floor) fold(s stamp) floor {
 // clone returns a copy to be changed; the slices are shared, so replace them whole.
 func (r *record) clone() *record {
 	c := *r
-	c.spareAttrs, c.spareStamps = nil, nil
+	c.spareAttrs, c.spareStamps, c.spareStubs = nil, nil, nil
 	return &c
 }
 
@@ -133,7 +135,7 @@ type change struct {
 	remove      bool
 }
 
-// changes gathers a command's attributes by name. The result is valid until the next call.
+// gather returns a command's attributes by name. The result is valid until the next call.
 func (s *scratch) gather(set []wire.Attribute, remove [][]byte) ([]change, *wire.Error) {
 	list := s.changes[:0]
 	for _, at := range set {
@@ -182,9 +184,15 @@ func compareStub(s stub, name []byte) int                 { return bytes.Compare
 // change merges list, which is by name, into r's attributes and stubs. What comes
 // from list is shared with it.
 func (r *record) change(list []change, by stamp) {
+	if removed := r.merge(list, by); removed > 0 || len(r.stubs) > 0 {
+		r.changeStubs(list, by)
+	}
+}
+
+// merge is change without stubs. It returns how many of list are removals.
+func (r *record) merge(list []change, by stamp) (removed int) {
 	attrs, stamps := r.spareAttrs[:0], r.spareStamps[:0]
 	i := 0
-	removed := 0
 	for _, c := range list {
 		from := i
 		for i < len(r.attrs) && bytes.Compare(r.attrs[i].Name, c.name) < 0 {
@@ -204,35 +212,45 @@ func (r *record) change(list []change, by stamp) {
 	attrs, stamps = append(attrs, r.attrs[i:]...), append(stamps, r.stamps[i:]...)
 	r.spareAttrs, r.spareStamps = r.attrs, r.stamps
 	r.attrs, r.stamps = attrs, stamps
-	if removed > 0 || len(r.stubs) > 0 {
-		r.changeStubs(list, by)
-	}
+	return removed
 }
 
+// changeStubs is merge for stubs: each removal leaves one, and the oldest of those
+// that are too many are folded. Its work grows with the list, not with its square.
 func (r *record) changeStubs(list []change, by stamp) {
-	stubs := r.stubs
+	stubs := r.spareStubs[:0]
+	i := 0
 	for _, c := range list {
-		i, found := slices.BinarySearchFunc(stubs, c.name, compareStub)
-		switch {
-		case c.remove && found:
-			stubs[i].stamp = by
-		case c.remove:
-			stubs = slices.Insert(stubs, i, stub{c.name, by})
-		case found:
-			stubs = slices.Delete(stubs, i, i+1)
+		from := i
+		for i < len(r.stubs) && bytes.Compare(r.stubs[i].name, c.name) < 0 {
+			i++
+		}
+		stubs = append(stubs, r.stubs[from:i]...)
+		if i < len(r.stubs) && bytes.Equal(r.stubs[i].name, c.name) {
+			i++
+		}
+		if c.remove {
+			stubs = append(stubs, stub{c.name, by})
 		}
 	}
-	for len(stubs) > maxStubs {
-		oldest := 0 // the first by name among equals, as on every server
-		for i := range stubs {
-			if stubs[i].version < stubs[oldest].version {
-				oldest = i
-			}
-		}
-		r.floor = r.floor.fold(stubs[oldest].stamp)
-		stubs = slices.Delete(stubs, oldest, oldest+1)
+	stubs = append(stubs, r.stubs[i:]...)
+	r.spareStubs, r.stubs = r.stubs, r.foldOldest(stubs)
+}
+
+// foldOldest folds what exceeds maxStubs and returns the rest, by name. Among equals
+// the first by name goes first, as on every server.
+func (r *record) foldOldest(stubs []stub) []stub {
+	excess := len(stubs) - maxStubs
+	if excess <= 0 {
+		return stubs
 	}
-	r.stubs = stubs
+	slices.SortStableFunc(stubs, func(a, b stub) int { return cmp.Compare(a.version, b.version) })
+	for _, s := range stubs[:excess] {
+		r.floor = r.floor.fold(s.stamp)
+	}
+	stubs = slices.Delete(stubs, 0, excess)
+	slices.SortFunc(stubs, func(a, b stub) int { return bytes.Compare(a.name, b.name) })
+	return stubs
 }
 
 // rest lets go of the memory of the operation that was applied, which would keep
@@ -246,8 +264,9 @@ func (s *scratch) rest() {
 	clear(r.attrs)
 	clear(r.spareAttrs)
 	clear(r.stubs)
+	clear(r.spareStubs)
 	r.Record = Record{attrs: r.attrs}
-	if cap(r.attrs)+cap(r.stamps) > keptAttributes {
+	if cap(r.attrs)+cap(r.stamps)+cap(r.stubs)+cap(r.spareStubs) > keptAttributes {
 		s.record = record{}
 	}
 }

@@ -95,18 +95,20 @@ func (b *blockReader) node(st *state) *node {
 	n.Joined = b.time()
 	n.Generation = b.uint()
 	n.low = b.uint()
-	count := b.uint()
-	if n.Generation == 0 || n.low == 0 || count > maxOutcomes || len(st.nodes) >= maxNodes || n.Joined > Time(st.now.Load()) {
+	if n.Generation == 0 || n.low == 0 || len(st.nodes) >= maxNodes || n.Joined > Time(st.now.Load()) {
 		b.fail("a node has numbers that cannot be")
 	}
 	last := n.low - 1
-	for ; count > 0 && b.err == nil; count-- {
+	for count := b.uint(); count > 0 && b.err == nil; count-- {
 		seq := b.uint()
 		out := b.outcome()
-		if seq <= last || out.Version > st.index.Load() || n.bytes >= maxOutcomeBytes {
+		if seq <= last || out.Version > st.index.Load() {
 			b.fail("an outcome has numbers that cannot be")
 		}
-		n.remember(seq, out)
+		st.remember(n, seq, out)
+		if n.bytes > maxNodeOutcomes || st.remembered.Load() > maxOutcomes+maxNodes*sureOutcomes {
+			b.fail("there are more outcomes than can be")
+		}
 		last = seq
 	}
 	return n
@@ -117,7 +119,7 @@ func (b *blockReader) outcome() (out wire.Outcome) {
 	out.Existed = b.bool()
 	out.Token = wire.Token{Incarnation: b.uint(), Term: b.uint(), Counter: b.uint(), Index: b.uint()}
 	if word := b.bytes("error word", wire.MaxReason); len(word) > 0 {
-		out.Err = &wire.Error{Word: wire.Word(word), Text: string(b.bytes("error text", anyLength))}
+		out.Err = &wire.Error{Word: wire.Word(word), Text: string(b.bytes("error text", maxRefusal))}
 	}
 	for count := b.uint(); count > 0 && b.err == nil; count-- {
 		name := b.bytes("attribute name", wire.MaxAttributeName)
@@ -137,7 +139,7 @@ func (b *blockReader) dataset(st *state) *dataset {
 	tags := string(b.bytes("tags", wire.MaxUser))
 	segments := b.uint()
 	if b.err == nil && (name == "" || r == nil || segments == 0 || segments > wire.MaxConcurrency ||
-		len(*st.datasets.Load()) >= maxDatasets || lockMode != "none" && lockMode != "session") {
+		len(*st.datasets.Load()) >= maxDatasets || lockMode != "none" && lockMode != "session" && (lockMode != redisMode || name != RedisDataset)) {
 		b.fail("dataset %q cannot be", name)
 	}
 	if b.err != nil {

@@ -38,7 +38,7 @@ func rss(t testing.TB, pid int) int64 {
 	return 0
 }
 
-// TestMemoryBesideRedis measures what DESIGN section 9 promises: the resident memory of
+// TestMemoryBesideRedis measures what docs/decisions/store-memory.md tells: the resident memory of
 // sessions of 1 KiB in 8 attributes beside Redis hashes with the same content, and the
 // garbage collector's pauses beside an empty store's. It takes minutes and needs redis-server,
 // so it runs only where STORE_MEMORY names how many sessions:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -69,7 +70,7 @@ func (a *step) applyWrite(k kind, d *decoder) wire.Outcome {
 		case kindCreate:
 			err = a.create(ds, create)
 		case kindCommit:
-			err = a.commit(ds, commit, &out)
+			err = a.commit(n, ds, commit, &out)
 		case kindInvalidate:
 			out.Existed = a.invalidate(ds, &invalidate)
 		default:
@@ -78,9 +79,14 @@ func (a *step) applyWrite(k kind, d *decoder) wire.Outcome {
 		}
 	}
 	if err != nil {
+		if len(err.Text) > maxRefusal { // it quotes names that were given
+			err = &wire.Error{Word: err.Word, Text: strings.ToValidUTF8(err.Text[:maxRefusal], "")}
+		}
 		out = wire.Outcome{Err: err}
 	}
-	n.remember(w.Seq, out)
+	if err != errUnacknowledged {
+		a.remember(n, w.Seq, out)
+	}
 	a.scratch.rest()
 	return out
 }
@@ -90,12 +96,12 @@ func (a *step) applyWrite(k kind, d *decoder) wire.Outcome {
 // a minute for each answer.
 const maxSession = 32 << 20
 
-// grown refuses a session that has grown above maxSession.
-func grown(old, new uint64) *wire.Error {
+// grown refuses a session, or another record, that has grown above maxSession.
+func grown(what string, old, new uint64) *wire.Error {
 	if new <= maxSession || new <= old {
 		return nil
 	}
-	return &wire.Error{Word: wire.ErrTooBig, Text: fmt.Sprintf("the session would take %d bytes; at most %d are allowed", new, maxSession)}
+	return &wire.Error{Word: wire.ErrTooBig, Text: fmt.Sprintf("the %s would take %d bytes; at most %d are allowed", what, new, maxSession)}
 }
 
 func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
@@ -115,7 +121,7 @@ func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
 	}
 	r := &a.scratch.record
 	r.make(c, list, a.at, a.index)
-	if err := grown(0, r.cost); err != nil {
+	if err := grown("session", 0, r.cost); err != nil {
 		return err
 	}
 	if err := d.fits(0, r.cost); err != nil {
@@ -134,7 +140,7 @@ func (a *step) create(d *dataset, c *wire.Create) *wire.Error {
 	return nil
 }
 
-func (a *step) commit(d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error {
+func (a *step) commit(n *node, d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error {
 	list, err := a.scratch.gather(c.Set, c.Remove)
 	if err != nil {
 		return err
@@ -147,6 +153,9 @@ func (a *step) commit(d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error
 	at.b.read(r)
 	old := r.cost
 	list, out.Dropped = r.judge(list, c.Token, c.Seq)
+	if err := a.tells(n, out); err != nil {
+		return err
+	}
 	r.LastAccess = a.at
 	if c.Idle != wire.KeepIdle && c.Idle != r.Idle {
 		r.Idle, r.Version = c.Idle, a.index
@@ -155,12 +164,11 @@ func (a *step) commit(d *dataset, c *wire.Commit, out *wire.Outcome) *wire.Error
 		r.Version = a.index
 		r.change(list, stamp{version: a.index, by: grantOf(c.Token), seq: c.Seq})
 		r.weigh()
-		err := grown(old, r.cost)
+		err := grown("session", old, r.cost)
 		if err == nil {
 			err = d.fits(old, r.cost)
 		}
 		if err != nil {
-			out.Dropped = nil
 			return err
 		}
 	}

@@ -6,7 +6,7 @@
 // changes it is an operation from the agreed log, applied in order with the log
 // time of its entry; two stores that applied the same log are equal, byte for
 // byte in their snapshots. Whether an operation is accepted depends on nothing
-// but the store's content (DESIGN sections 2 and 4).
+// but the store's content.
 //
 // # What a record is
 //
@@ -43,12 +43,15 @@
 //	alias       128 + key + key it leads to
 //	tombstone    64 + key + reason
 //
+// A key of Redis commands is a record, and a field of a hash an attribute whose name has one
+// byte more (RedisDataset).
+//
 // The numbers are part of the log's format: another number is another format
 // version. They are chosen so that ending a session and removing an attribute
 // that exists never take more than they give back, and so are never refused; and close to what
 // memory is really taken, index, queues and what rounding loses included: a session of
 // 1 KiB in 8 attributes counts 1714 bytes and takes about 1600. Memory tells what is taken.
-// Nothing is ever evicted.
+// Nothing is ever evicted. What nodes make us remember has bounds of its own (maxOutcomes).
 package store
 
 import (
@@ -91,8 +94,9 @@ type state struct {
 	resources []*resource
 	nodes     map[wire.NodeID]*node
 
-	epochs  epochs
-	scratch scratch // of the goroutine that applies
+	epochs     epochs
+	remembered atomic.Int64 // bytes of outcomes of all nodes
+	scratch    scratch      // of the goroutine that applies
 }
 
 // New returns an empty, unconfigured store.
@@ -147,6 +151,13 @@ func (s *Store) Apply(now Time, op []byte) wire.Outcome {
 	return out
 }
 
+// Knows reports whether op is of a kind that this version knows. Where it is not,
+// a later version wrote the log, and to go on would make this state differ from
+// that of others.
+func (*Store) Knows(op []byte) bool {
+	return len(op) > 0 && kind(op[0]) >= kindCreate && kind(op[0]) <= kindLast
+}
+
 // step is the application of one operation.
 type step struct {
 	*state
@@ -191,6 +202,8 @@ func (a *step) apply(op []byte) wire.Outcome {
 			return wire.Outcome{Err: err}
 		}
 		return wire.Outcome{Version: a.index}
+	case kindRedisSet, kindRedisDelete, kindRedisExpire, kindRedisHSet, kindRedisHDel, kindRedisRead:
+		return a.redis(kind(op[0]), &d)
 	}
 	return wire.Outcome{Err: badRequest("unknown kind of operation")}
 }

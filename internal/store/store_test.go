@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -229,3 +230,52 @@ func (d *dataset) record(key string) *record {
 	b.read(r)
 	return r
 }
+
+// FuzzApply: whatever an operation's bytes are, two stores do the same with
+// them, and what comes of it can be restored.
+func FuzzApply(f *testing.F) {
+	for _, l := range variety(f).log {
+		f.Add(l.op)
+	}
+	f.Add(AppendTouch(nil, shop, []Touch{{[]byte("bob-1"), 1 << 62}}))
+	f.Add(AppendExpire(nil, shop, [][]byte{[]byte("bob-1"), []byte("ann-2")}))
+	f.Add(AppendPrune(nil, 1000))
+	f.Add(AppendLeave(nil, nodeA))
+	f.Add(AppendRedisSet(nil, &RedisSet{Key: []byte("k"), Value: []byte("v"), Expires: true, TTL: time.Second}))
+	f.Add(AppendRedisDelete(nil, [][]byte{[]byte("k"), []byte("h")}, false))
+	f.Add(AppendRedisExpire(nil, &RedisExpire{Key: []byte("k"), TTL: time.Second}))
+	f.Add(AppendRedisHSet(nil, []byte("h"), [][]byte{[]byte("a"), []byte("1"), nil, []byte("2")}, false))
+	f.Add(AppendRedisHDel(nil, []byte("h"), [][]byte{[]byte("a")}))
+	f.Add(AppendRedisRead(nil, &RedisQuery{What: RedisHMGet, Args: [][]byte{[]byte("h"), []byte("a")}}, 100))
+	f.Add([]byte(nil))
+	start := variety(f).snapshot()
+	f.Fuzz(func(t *testing.T, op []byte) {
+		a, b := newStore(t), newStore(t)
+		if err := errors.Join(a.Restore(bytes.NewReader(start)), b.Restore(bytes.NewReader(start))); err != nil {
+			t.Fatal(err)
+		}
+		for _, now := range []Time{1010, 1 << 41} {
+			x, y := a.Apply(now, slices.Clone(op)), b.Apply(now, op)
+			if !sameOutcome(x, y) {
+				t.Fatalf("%+v, %+v", x, y)
+			}
+		}
+		if o := a.Offheap()[0]; o.Used > o.Size {
+			t.Fatalf("%d bytes of %d are used", o.Used, o.Size)
+		}
+		after := snapshotOf(t, a)
+		if !bytes.Equal(after, snapshotOf(t, b)) {
+			t.Fatal("snapshots differ")
+		}
+		c := newStore(t)
+		if err := c.Restore(bytes.NewReader(after)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(after, snapshotOf(t, c)) {
+			t.Fatal("a restored store differs")
+		}
+	})
+}
+
+// partMark stands for the beginning of a part in what FuzzRestore is given.
+var partMark = []byte("\xffpart\xff")

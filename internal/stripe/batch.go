@@ -23,8 +23,9 @@ const enqueueTimeout = 2 * time.Second
 
 // batch is what becomes one log entry.
 type batch struct {
-	env  []byte // an envelope whose head is filled in by seal
-	done []func(wire.Outcome, error)
+	queue *queue // nil in tests
+	env   []byte // an envelope whose head is filled in by seal
+	done  []func(wire.Outcome, error)
 
 	answered bool // by the fsm; to be read once raft has answered without an error
 }
@@ -32,28 +33,51 @@ type batch struct {
 // is reports whether data is this batch's own memory, and not only has the same bytes.
 func (b *batch) is(data []byte) bool { return len(data) == len(b.env) && &data[0] == &b.env[0] }
 
-// queue gathers operations into batches, in the order of the calls. One
-// goroutine takes them.
+// flight is a batch that raft has, or that it is to get: then future is nil.
+type flight struct {
+	*batch
+	future raft.ApplyFuture
+}
+
+// guardTime is how long raft's answer to a batch that Hurry has proposed may lie
+// there unseen, where nothing was applied and nothing is to be proposed.
+const guardTime = 10 * time.Millisecond
+
+// queue gathers operations into batches, in the order of the calls. One batch is
+// out at a time. The proposer takes it, or Hurry does and leaves it behind for who
+// comes next: another Hurry after the fsm has answered it, else the proposer.
 type queue struct {
 	mu     sync.Mutex
-	wake   sync.Cond // the queue is not empty any more, or closed
+	wake   sync.Cond // the queue is not empty any more, or closed, or something was handed over
 	list   []*batch  // the last one may still grow
 	ops    int
 	bytes  int
 	closed bool
-	last   int      // operations of the batch taken last
-	out    bool     // a batch was taken, and its taker has not come back for the next
+	last   int    // operations of the batch taken last
+	out    bool   // a batch was taken, and the proposer has not come back for the next
+	handed flight // taken and left behind by Hurry
+	landed bool   // the fsm has answered what is out
+	guard  *time.Timer
+	armed  bool     // guard runs
 	spare  []*batch // emptied, to be used again
+	held   bool     // see hold
 }
 
 func newQueue() *queue {
 	q := &queue{}
 	q.wake.L = &q.mu
+	q.guard = time.AfterFunc(guardTime, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.armed = false
+		q.wake.Signal()
+	})
 	return q
 }
 
-// add copies op into the last batch, or into a new one. It returns the refusal, or nil.
-func (q *queue) add(op []byte, done func(wire.Outcome, error)) *wire.Error {
+// add copies op into the last batch, or into a new one. It returns the refusal, or
+// nil. Where more is to come, only a whole batch wakes the proposer.
+func (q *queue) add(op []byte, more bool, done func(wire.Outcome, error)) *wire.Error {
 	size := opSize(op)
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -75,7 +99,9 @@ func (q *queue) add(op []byte, done func(wire.Outcome, error)) *wire.Error {
 	b.done = append(b.done, done)
 	q.ops++
 	q.bytes += size
-	q.wake.Signal()
+	if !more || len(q.list) > 1 {
+		q.wake.Signal()
+	}
 	return nil
 }
 
@@ -85,30 +111,91 @@ func (q *queue) emptyLocked(size int) *batch {
 		q.spare = q.spare[:n-1]
 		return b
 	}
-	return &batch{env: make([]byte, envelopeSize, max(4096, envelopeSize+size))}
+	return &batch{queue: q, env: make([]byte, envelopeSize, max(4096, envelopeSize+size))}
 }
 
-// take waits for a batch and returns it; nil once the queue is closed.
-func (q *queue) take() *batch {
+// take waits for a batch and returns it; one without a batch once the queue is
+// closed. It is the proposer's, which has done with the one before.
+func (q *queue) take() flight {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.out = false
-	for len(q.list) == 0 && !q.closed {
-		q.wake.Wait()
-	}
-	if q.closed {
-		return nil
-	}
-	if len(q.list) == 1 && len(q.list[0].done) < q.last {
-		// Callers that were answered just now come along: one yield is what makes
-		// batches. Where as many as last time are here it would be for nothing.
-		q.mu.Unlock()
-		runtime.Gosched()
-		q.mu.Lock()
-		if q.closed {
-			return nil
+	for yielded := false; ; {
+		switch {
+		case q.handed.batch != nil:
+			f := q.handed
+			q.handed = flight{}
+			return f
+		case q.out:
+			q.wake.Wait() // Hurry is about to hand it over
+		case q.closed:
+			return flight{}
+		case len(q.list) == 0, q.held:
+			q.wake.Wait()
+		case !yielded && len(q.list) == 1 && len(q.list[0].done) < q.last:
+			// Callers that were answered just now come along: one yield is what makes
+			// batches. Where as many as last time are here it would be for nothing.
+			yielded = true
+			q.mu.Unlock()
+			runtime.Gosched()
+			q.mu.Lock()
+		default:
+			return flight{batch: q.firstLocked()}
 		}
 	}
+}
+
+// takeNow returns a batch, or nil where none waits or one is out. Who gets one
+// hands it over. What the fsm has answered is done with first, by end.
+func (q *queue) takeNow(end func(flight)) *batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.landed && q.handed.batch != nil {
+		f := q.handed
+		q.handed = flight{}
+		q.mu.Unlock()
+		end(f)
+		q.mu.Lock()
+		q.out, q.landed = false, false
+	}
+	switch {
+	case q.out:
+		return nil
+	case q.closed:
+		q.wake.Signal() // the proposer may have waited for what was out
+		return nil
+	case len(q.list) == 0, q.held:
+		return nil
+	}
+	return q.firstLocked()
+}
+
+// hand leaves behind what takeNow returned. The proposer is woken only where it
+// has more to do: it would wait for raft, and each time cost two changes of goroutine.
+func (q *queue) hand(f flight) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.handed = f
+	switch {
+	case f.future == nil || q.closed || q.landed && len(q.list) > 0:
+		q.wake.Signal()
+	case !q.armed:
+		q.armed = true
+		q.guard.Reset(guardTime)
+	}
+}
+
+// land tells that the fsm has answered what is out, and that raft does so now.
+func (q *queue) land() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.landed = true
+	if len(q.list) > 0 {
+		q.wake.Signal()
+	}
+}
+
+func (q *queue) firstLocked() *batch {
 	b := q.list[0]
 	n := copy(q.list, q.list[1:])
 	q.list[n] = nil
@@ -119,7 +206,7 @@ func (q *queue) take() *batch {
 	if len(q.list) == 0 {
 		q.bytes = 0 // sizes were counted as upper bounds
 	}
-	q.out = true
+	q.out, q.landed = true, false
 	return b
 }
 
@@ -128,6 +215,27 @@ func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return !q.out
+}
+
+// hold keeps batches from being taken until release is called. What was taken
+// before may be under way: see quiet.
+func (q *queue) hold() (release func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = true
+	return func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.held = false
+		q.wake.Signal()
+	}
+}
+
+// quiet reports whether all that was taken is answered.
+func (q *queue) quiet() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.out || q.landed
 }
 
 // recycle takes back a batch whose bytes nobody holds any more.
@@ -160,33 +268,68 @@ func (q *queue) close() []*batch {
 // outcome or with an error (wire.ErrNotActive, ErrUnconfigured, ErrReadOnly,
 // ErrStopping, ErrUnsure, ErrBusy). Operations are proposed in the order of the calls.
 // done must not block.
-func (s *Stripe) Propose(op []byte, done func(wire.Outcome, error)) {
+func (s *Stripe) Propose(op []byte, done func(wire.Outcome, error)) { s.gather(op, false, done) }
+
+// Gather is Propose for a caller that has more to say at once: op is proposed by
+// Hurry at the latest, which that caller owes.
+func (s *Stripe) Gather(op []byte, done func(wire.Outcome, error)) { s.gather(op, true, done) }
+
+func (s *Stripe) gather(op []byte, more bool, done func(wire.Outcome, error)) {
 	refusal := s.refusal()
 	if refusal == nil {
-		refusal = s.queue.add(op, done)
+		refusal = s.queue.add(op, more, done)
 	}
 	if refusal != nil {
 		go done(wire.Outcome{}, refusal)
 	}
 }
 
+// Hurry proposes what was gathered, or leaves it to the proposer while something
+// is being agreed. It saves those who wait the way through another goroutine, and
+// does not wait for the disk.
+func (s *Stripe) Hurry() {
+	b := s.queue.takeNow(s.end)
+	if b == nil {
+		return
+	}
+	f := flight{batch: b}
+	if s.refusal() == nil {
+		f.future = s.begin(b)
+	}
+	s.queue.hand(f)
+}
+
 // proposer turns waiting operations into log entries, one after the other:
 // while one is being agreed, the next gathers. It ends when the queue is closed.
 func (s *Stripe) proposer() {
 	defer s.work.Done()
-	for b := s.queue.take(); b != nil; b = s.queue.take() {
-		s.propose(b)
+	for f := s.queue.take(); f.batch != nil; f = s.queue.take() {
+		s.propose(f)
 	}
 }
 
-func (s *Stripe) propose(b *batch) {
-	if refusal := s.refusal(); refusal != nil {
-		b.answer(nil, refusal)
-		return
-	}
+// begin gives b to raft.
+func (s *Stripe) begin(b *batch) raft.ApplyFuture {
 	seal(b.env, s.clock.read(), len(b.done))
 	s.fsm.flight.Store(b)
-	err := s.raft.Apply(b.env, enqueueTimeout).Error() // the log copies it
+	return s.raft.Apply(b.env, enqueueTimeout) // the log copies it
+}
+
+func (s *Stripe) propose(f flight) {
+	if f.future == nil {
+		if refusal := s.refusal(); refusal != nil {
+			f.answer(nil, refusal)
+			return
+		}
+		f.future = s.begin(f.batch)
+	}
+	s.end(f)
+}
+
+// end waits for raft's answer, which follows that of the fsm at once, and answers
+// what the fsm has not.
+func (s *Stripe) end(f flight) {
+	b, err := f.batch, f.future.Error()
 	switch {
 	case s.fsm.flight.CompareAndSwap(b, nil):
 		if err == nil {
@@ -209,6 +352,9 @@ func (b *batch) answer(outcomes []wire.Outcome, err error) {
 			done(outcomes[i], nil)
 		}
 	}
+	if b.answered && b.queue != nil {
+		b.queue.land()
+	}
 }
 
 // proposalError says what became of a batch that raft did not report as applied.
@@ -220,10 +366,13 @@ func (s *Stripe) proposalError(err error) *wire.Error {
 		if refusal := s.refusal(); refusal != nil {
 			return refusal
 		}
-		return errNotActive
+		return s.notActive()
 	case errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrLeadershipLost):
 		return &wire.Error{Word: wire.ErrUnsure, Text: "this server ceased to be active meanwhile"}
 	}
 	// The write to disk failed, and how much of it is there nobody knows.
 	return &wire.Error{Word: wire.ErrUnsure, Text: "the log could not be written: " + err.Error()}
 }
+
+// errUnsureEnd answers a batch that was applied, while it is not certain that it is kept.
+var errUnsureEnd = &wire.Error{Word: wire.ErrUnsure, Text: "this server ended while it waited for its partner"}

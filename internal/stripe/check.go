@@ -115,6 +115,12 @@ func (c *checker) identity() {
 		return
 	}
 	c.id = r.ID
+	switch stripe, err := readBelonging(c.dir, r.ID); {
+	case err != nil:
+		c.fault("%v", err)
+	case stripe != "":
+		c.line("stripe: %s", stripe)
+	}
 	c.line("identity: server %s, made %s", r.ID, r.Created.Format("2006-01-02 15:04:05 MST"))
 }
 
@@ -187,9 +193,9 @@ func (c *checker) snapshot(dir string, d description, newest bool) error {
 	buf := bufio.NewReaderSize(in, 256<<10)
 	var restored error
 	if newest {
-		format, err := buf.ReadByte()
-		if err == nil && format != snapshotFormat {
-			err = fmt.Errorf("snapshot of format %d: %w", format, errLater)
+		_, format, err := readSnapshotHead(buf)
+		if err == nil {
+			err = (&fsm{newest: formatNewest}).reads(format)
 		}
 		if err == nil {
 			err = c.m.Restore(buf)

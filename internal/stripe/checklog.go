@@ -197,11 +197,27 @@ func (c *checker) entry(index uint64, b []byte) error {
 	if e.Type != raft.LogCommand || len(c.Faults) > 0 {
 		return nil
 	}
+	if e.Data[0] == entryFormat {
+		_, format := envelopeTime(e.Data)
+		return (&fsm{newest: formatNewest}).reads(format)
+	}
+	if e.Data[0] == entryIncarnation {
+		i, err := parseIncarnation(e.Data)
+		c.line("entry %d: incarnation %v begins", index, i)
+		return err
+	}
 	if now, _ := envelopeTime(e.Data); now < c.time {
 		return fmt.Errorf("its log time is %d, after %d", now, c.time)
 	}
-	return openEnvelope(e.Data, func(now store.Time, op []byte) {
-		c.time = now
-		c.m.Apply(now, op)
+	unknown := false
+	err := openEnvelope(e.Data, func(now store.Time, op []byte) {
+		if unknown = unknown || !c.m.Knows(op); !unknown {
+			c.time = now
+			c.m.Apply(now, op)
+		}
 	})
+	if err == nil && unknown {
+		err = errUnknown
+	}
+	return err
 }

@@ -26,7 +26,16 @@ type logClock struct {
 	running bool
 	now     time.Duration // log time, in full resolution
 	seen    time.Duration // mono at the last look
+
+	// How far log time was ahead of mono when the last entries were applied, at
+	// least: the greatest since the last turn, and between the two before.
+	ahead, aheadBefore time.Duration
+	turn               time.Duration // mono; 0 = no entry was applied
 }
+
+// followTurn bounds how long an entry's word counts: the active's clock may run
+// slower than this server's.
+const followTurn = 10 * time.Second
 
 func newLogClock() *logClock {
 	start := time.Now()
@@ -45,10 +54,41 @@ func (c *logClock) start(last store.Time, cold bool) {
 		c.seen = c.mono()
 	}
 	c.now = max(c.now, time.Duration(last)*time.Millisecond)
+	if !cold && c.turn > 0 {
+		c.now = max(c.now, c.mono()+max(c.ahead, c.aheadBefore))
+	}
 	if cold {
 		c.now = max(c.now, time.Duration(c.wall().UnixNano()))
 	}
 	c.running = true
+}
+
+// follow notes the log time of an entry that was applied now. Time has gone on
+// since it was stamped, and goes on until the next: so an entry that is applied
+// late says less than an earlier one that was applied at once.
+func (c *logClock) follow(t store.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.mono()
+	ahead := time.Duration(t)*time.Millisecond - m
+	switch {
+	case c.turn == 0:
+		c.ahead, c.aheadBefore, c.turn = ahead, ahead, max(m, 1)
+	case m-c.turn > followTurn:
+		c.ahead, c.aheadBefore, c.turn = ahead, c.ahead, m
+	default:
+		c.ahead = max(c.ahead, ahead)
+	}
+}
+
+// pause stops counting: another server does now.
+func (c *logClock) pause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running {
+		c.advanceLocked()
+	}
+	c.running = false
 }
 
 // read returns log time at this moment; 0 before start.
@@ -72,4 +112,10 @@ func (c *logClock) advanceLocked() {
 	ahead := time.Duration(c.wall().UnixNano()) - (c.now + passed)
 	bound := passed / steering
 	c.now += passed + min(max(ahead, -bound), bound)
+}
+
+// sinceStart is a monotonic clock that is never 0.
+func sinceStart() func() time.Duration {
+	start := time.Now().Add(-time.Hour)
+	return func() time.Duration { return time.Since(start) }
 }

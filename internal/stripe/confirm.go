@@ -20,6 +20,10 @@ type confirmer struct {
 	mono   func() time.Duration
 	lease  time.Duration
 
+	// recent returns when other servers certainly held this one to be active, as
+	// far as that is known without asking; 0 for never. nil: it is not known.
+	recent func() time.Duration
+
 	mu      sync.Mutex
 	until   time.Duration // mono; the lease holds before it
 	running *check
@@ -45,6 +49,12 @@ func newConfirmer(verify func() raft.Future, heartbeat time.Duration) *confirmer
 // confirm returns nil once a check that began after the call, or a lease that
 // holds now, says that this server is the active one.
 func (c *confirmer) confirm(ctx context.Context) error {
+	if c.recent != nil {
+		// The lease is renewed by every heartbeat that is answered.
+		if at := c.recent(); at > 0 && c.mono() < at+c.lease {
+			return nil
+		}
+	}
 	c.mu.Lock()
 	if c.mono() < c.until {
 		c.mu.Unlock()
@@ -81,7 +91,7 @@ func (c *confirmer) beginLocked(k *check) {
 		if k.over {
 			return // abandoned: what it says now counts for nothing
 		}
-		if err == nil {
+		if err == nil && c.recent == nil {
 			c.until = start + c.lease
 		} else {
 			c.until = 0
@@ -105,7 +115,7 @@ func (c *confirmer) endLocked(k *check, err error) {
 
 // revoke drops the lease and begins the checks anew that are under way. It is
 // called when leadership or the configuration changed: raft may never answer a
-// check whose follower was removed (ENGINE.md). Those who wait wait for the new one.
+// check whose follower was removed (docs/decisions/raft.md). Those who wait wait for the new one.
 func (c *confirmer) revoke() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,7 +147,7 @@ func (c *confirmer) await() { c.work.Wait() }
 
 // Confirm returns nil once it is certain that this server was the active one
 // at some moment after the call. With a valid lease it does not wait. Call it
-// after reading the store, before answering (ENGINE.md: the lease is checked after the value was read).
+// after reading the store, before answering (docs/decisions/raft.md: the lease is looked at after the value was read).
 func (s *Stripe) Confirm(ctx context.Context) error {
 	if refusal := s.readRefusal(); refusal != nil {
 		return refusal
@@ -151,7 +161,7 @@ func (s *Stripe) Confirm(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return errNotActive
+		return s.notActive()
 	}
 	return nil
 }

@@ -171,7 +171,7 @@ func TestDamagedLogIsRefused(t *testing.T) {
 		got, err := opened(t, dir)
 		switch {
 		case err != nil:
-			refusedWith(t, err, dir, "restore", "move it away")
+			refusedWith(t, err, "in data root", dir, "cannot be used: ", "restore", "move it away")
 		case !slices.Equal(got, append(ops, "one more")): // a bit without a meaning may flip
 			t.Fatalf("a flipped bit at byte %d of %d was not noticed: %d operations", off, end, len(got))
 		}
@@ -239,13 +239,13 @@ func TestLaterFormatsAreRefused(t *testing.T) {
 		return []byte(strings.Replace(string(b), `"format": 1`, `"format": 2, "new": true`, 1))
 	})
 	_, err := opened(t, dir)
-	refusedWith(t, err, dir, "format 2", "newer version")
+	refusedWith(t, err, dir, "has format 2, and this version reads up to 1", "newer version")
 
 	dir, _ = written(t, 600, 550)
 	snap := onlyFile(t, dir, snapFolder, "*")
 	m := &fsm{m: &ledger{}, log: testLog(t), starting: t.Context()}
-	if err := m.Restore(io.NopCloser(strings.NewReader("\x02rest"))); err == nil || !strings.Contains(err.Error(), "later version") {
-		t.Errorf("snapshot %s of format 2: %v", snap, err)
+	if err := m.Restore(io.NopCloser(strings.NewReader("\x04rest"))); err == nil || !strings.Contains(err.Error(), "later version") {
+		t.Errorf("snapshot %s of format 4: %v", snap, err)
 	}
 }
 
@@ -259,13 +259,13 @@ func TestDamagedIdentityIsRefused(t *testing.T) {
 			dir, _ := written(t, 1)
 			change(t, filepath.Join(dir, identityFile), func([]byte) []byte { return []byte(content) })
 			_, err := opened(t, dir)
-			refusedWith(t, err, identityFile, "backup")
+			refusedWith(t, err, identityFile, "is damaged (", "backup")
 		})
 	}
 	dir, _ := written(t, 1)
 	os.Remove(filepath.Join(dir, identityFile))
 	_, err := opened(t, dir)
-	refusedWith(t, err, identityFile, "backup", "move the folder away")
+	refusedWith(t, err, "has state but no "+identityFile, "backup", "move the folder away")
 }
 
 func TestDamagedIndexOfTheLogIsRefused(t *testing.T) {

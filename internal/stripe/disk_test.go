@@ -28,7 +28,11 @@ type illFS struct {
 	syncOnly atomic.Bool // what is written gets there whole, only nobody knows
 }
 
-func newIllFS() *illFS { return &illFS{VFS: fs.New()} }
+func newIllFS() *illFS {
+	f := &illFS{}
+	f.VFS = faultyFS{fs.New(), f.fault}
+	return f
+}
 
 func (f *illFS) fall(err error) { f.ill.Store(&err) }
 func (f *illFS) heal()          { f.ill.Store(nil) }
@@ -39,40 +43,11 @@ func (f *illFS) err() error {
 	return nil
 }
 
-func (f *illFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
-	if err := f.err(); err != nil {
-		return nil, err
+func (f *illFS) fault(sync bool) error {
+	if !sync && f.syncOnly.Load() {
+		return nil
 	}
-	w, err := f.VFS.Create(dir, name, size)
-	return illFile{w, f}, err
-}
-
-func (f *illFS) OpenWriter(dir, name string) (types.WritableFile, error) {
-	w, err := f.VFS.OpenWriter(dir, name)
-	if err != nil {
-		return nil, err
-	}
-	return illFile{w, f}, nil
-}
-
-type illFile struct {
-	types.WritableFile
-	fs *illFS
-}
-
-func (f illFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.fs.err(); err != nil && !f.fs.syncOnly.Load() {
-		n, _ := f.WritableFile.WriteAt(b[:len(b)/2], off) // a torn write
-		return n, err
-	}
-	return f.WritableFile.WriteAt(b, off)
-}
-
-func (f illFile) Sync() error {
-	if err := f.fs.err(); err != nil {
-		return err
-	}
-	return f.WritableFile.Sync()
+	return f.err()
 }
 
 // A disk that cannot be written refuses changes, is said so, keeps reads going,
@@ -245,8 +220,8 @@ func TestCloseDuringASnapshotIsQuick(t *testing.T) {
 // A term that cannot be written at the start is the disk's fault, and nobody is
 // told to throw the data away.
 func TestFullDiskAtTheStartIsNotCalledDamage(t *testing.T) {
-	s := &Stripe{cfg: Config{Dir: t.TempDir()}, log: testLog(t), id: "x", fsm: &fsm{}, journal: &journal{early: syscall.ENOSPC}}
-	err := s.startRaft(storage{panics{}, panics{}, raft.NewDiscardSnapshotStore()}, 1)
+	s := &Stripe{cfg: Config{Dir: t.TempDir(), Timers: Timers{Heartbeat: soleHeartbeat, Election: soleHeartbeat, Lease: soleHeartbeat}}, log: testLog(t), id: "x", fsm: &fsm{}, journal: &journal{early: syscall.ENOSPC}}
+	err := s.startRaft(storage{panics{}, panics{}, raft.NewDiscardSnapshotStore()}, parts{trailing: 1})
 	refusedWith(t, err, "is full", "enlarge the volume")
 	if strings.Contains(err.Error(), "move it away") {
 		t.Errorf("bad advice: %v", err)

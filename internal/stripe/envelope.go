@@ -11,7 +11,7 @@ import (
 
 // One log entry holds one batch of operations in an envelope:
 //
-//	byte  0      kind and format version of the entry, entryBatch
+//	byte  0      kind and format version of the entry: entryBatch, or entryProbe, which has no operations (incarnation.go has a third)
 //	bytes 1-4    CRC-32C of all that follows, big endian
 //	bytes 5-12   log time in milliseconds, big endian
 //	bytes 13-14  number of operations, big endian
@@ -20,8 +20,11 @@ import (
 // The log has checksums of its own, but it verifies them only for the last
 // write before a crash; ours are verified whenever an entry is read back.
 const (
-	entryBatch   = 1
-	envelopeSize = 15
+	entryBatch       = 1
+	entryProbe       = 2 // the servers compare their states at this entry
+	entryIncarnation = 4 // of a pair: incarnation.go; one flipped bit makes no kind into another
+	entryFormat      = 7 // raises the stripe's format: formats.go
+	envelopeSize     = 15
 )
 
 // The bounds of a batch. An operation that exceeds maxBatchBytes by itself
@@ -55,12 +58,12 @@ func seal(env []byte, now store.Time, count int) {
 	binary.BigEndian.PutUint32(env[1:], crc32.Checksum(env[5:], castagnoli))
 }
 
-// checkEnvelope verifies kind and checksum.
+// checkEnvelope verifies kind and checksum, of entries of any kind.
 func checkEnvelope(env []byte) error {
 	if len(env) < envelopeSize {
 		return fmt.Errorf("an entry has %d bytes; at least %d are needed", len(env), envelopeSize)
 	}
-	if env[0] != entryBatch {
+	if env[0] != entryBatch && env[0] != entryProbe && env[0] != entryIncarnation && env[0] != entryFormat {
 		return fmt.Errorf("entry of kind %d: %w", env[0], errLater)
 	}
 	if binary.BigEndian.Uint32(env[1:]) != crc32.Checksum(env[5:], castagnoli) {
@@ -74,6 +77,9 @@ func checkEnvelope(env []byte) error {
 func openEnvelope(env []byte, f func(now store.Time, op []byte)) error {
 	if err := checkEnvelope(env); err != nil {
 		return err
+	}
+	if env[0] == entryIncarnation || env[0] == entryFormat {
+		return fmt.Errorf("entry of kind %d is no batch", env[0])
 	}
 	now := store.Time(binary.BigEndian.Uint64(env[5:]))
 	count := int(binary.BigEndian.Uint16(env[13:]))

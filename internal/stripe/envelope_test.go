@@ -46,7 +46,7 @@ func TestEnvelopeLaw(t *testing.T) {
 
 func TestEnvelopeOfALaterVersion(t *testing.T) {
 	env := envelope(1, [][]byte{[]byte("op")})
-	env[0] = entryBatch + 1
+	env[0] = entryIncarnation + 1
 	if err := checkEnvelope(env); !errors.Is(err, errLater) {
 		t.Error(err)
 	}

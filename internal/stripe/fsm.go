@@ -3,6 +3,8 @@ package stripe
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,9 +18,49 @@ import (
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-// snapshotFormat is the first byte of a snapshot file; the store's own format
-// follows, which has a version and checksums itself.
-const snapshotFormat = 1
+// The first byte of a snapshot file. The store's own format follows, which has a
+// version and checksums itself; with snapshotOfPair the pair's history stands before.
+const (
+	snapshotFormat = 1
+	snapshotOfPair = 2
+	snapshotAgreed = 3 // the stripe's format where it is later than 1 (uvarint), and the history, stand before
+)
+
+const maxFormat = 1 << 15 // an entry has two bytes for it
+
+// snapshotHead is what stands before the store's snapshot.
+func snapshotHead(past history, format int) []byte {
+	if format > 1 {
+		return appendHistory(binary.AppendUvarint([]byte{snapshotAgreed}, uint64(format)), past)
+	}
+	if len(past) == 0 {
+		return []byte{snapshotFormat}
+	}
+	return appendHistory([]byte{snapshotOfPair}, past)
+}
+
+func readSnapshotHead(r *bufio.Reader) (past history, format int, err error) {
+	kind, err := r.ReadByte()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read snapshot: %w", err)
+	}
+	switch kind {
+	case snapshotFormat:
+		return nil, 1, nil
+	case snapshotOfPair, snapshotAgreed:
+		agreed := uint64(1)
+		if kind == snapshotAgreed {
+			if agreed, err = binary.ReadUvarint(r); err != nil || agreed > maxFormat {
+				return nil, 0, fmt.Errorf("read the snapshot's format: %d, %w", agreed, errors.Join(err, errDamaged))
+			}
+		}
+		if past, err = readHistory(r); err != nil {
+			return nil, 0, fmt.Errorf("read the snapshot's incarnations: %w", err)
+		}
+		return past, int(agreed), nil
+	}
+	return nil, 0, fmt.Errorf("snapshot of format %d: %w", kind, errLater)
+}
 
 // machine is what the log is applied to: the store, or a stand-in of a test.
 type machine interface {
@@ -26,6 +68,9 @@ type machine interface {
 	Now() store.Time
 	Snapshot() view
 	Restore(r io.Reader) error
+	Knows(op []byte) bool // whether it is an operation that this version knows
+	Index() uint64        // how many operations were applied, ever
+	Changes(since uint64, after store.Time, f func(store.Change) error) error
 }
 
 // view is a point in time of a machine.
@@ -43,10 +88,12 @@ func (m storeMachine) Snapshot() view { return m.Store.Snapshot() }
 type fsm struct {
 	m          machine
 	log        *slog.Logger
-	memoryOnly bool            // snapshots only cut the log short: nothing is ever restored from them
-	grown      chan struct{}   // gets a value when the log is worth a snapshot
-	stop       <-chan struct{} // closed when the stripe closes: a snapshot under way is given up
-	starting   context.Context // ends when the start is given up
+	memoryOnly bool                  // snapshots only cut the log short: nothing is ever restored from them
+	grown      chan struct{}         // gets a value when the log is worth a snapshot
+	stop       <-chan struct{}       // closed when the stripe closes: a snapshot under way is given up
+	starting   context.Context       // ends when the start is given up
+	guard      atomic.Pointer[guard] // nil while the log is read at the start, and where there is one server
+	follow     func(store.Time)      // told the time of each entry applied; nil where there is one server
 
 	applied   atomic.Uint64 // index of the last entry applied or restored
 	time      atomic.Int64  // store.Time of the last entry applied
@@ -55,11 +102,24 @@ type fsm struct {
 	damage    atomic.Pointer[error]
 	restoring error // why the last Restore failed
 
+	// turn is held while the machine changes: raft's goroutine applies, others take views.
+	turn sync.Mutex
+	// Guarded by turn: the term of the last entry applied, and the last committed
+	// configuration with its index.
+	term        uint64
+	config      raft.Configuration
+	configIndex uint64
+
+	past    atomic.Pointer[history]  // the incarnations in the log so far; nil: none
+	members atomic.Pointer[seatings] // the last committed configuration; nil: none
+
+	newest  int          // format that this software reads
+	agreed  atomic.Int64 // format of the stripe; 0: none was agreed on, which is 1
+	trouble func()       // called after damage was set; nil in tests
+
+	gate     gate                  // batches are answered while it is open
 	flight   atomic.Pointer[batch] // proposed and not answered; who takes it out answers it
 	outcomes []wire.Outcome        // scratch of Apply
-
-	mu     sync.Mutex
-	config raft.Configuration // the last committed one
 }
 
 var (
@@ -78,25 +138,116 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	if err := checkEnvelope(entry.Data); err != nil {
 		return f.broken(entry.Index, err)
 	}
-	now, _ := envelopeTime(entry.Data)
-	f.outcomes = f.outcomes[:0]
-	err := openEnvelope(entry.Data, func(now store.Time, op []byte) {
-		f.outcomes = append(f.outcomes, f.m.Apply(now, op))
-	})
-	if err != nil {
+	switch entry.Data[0] {
+	case entryIncarnation:
+		return f.incarnate(entry)
+	case entryFormat:
+		return f.raise(entry)
+	}
+	if err := f.applyAll(entry); err != nil {
 		return f.broken(entry.Index, err)
 	}
-	f.time.Store(int64(now))
-	f.applied.Store(entry.Index)
 	if f.bytes.Add(int64(len(entry.Data))) >= f.enough() {
 		f.signal()
 	}
 	if b := f.flight.Load(); b != nil && b.is(entry.Data) && f.flight.CompareAndSwap(b, nil) {
-		b.answered = true
-		b.answer(f.outcomes, nil)
+		if f.gate.wait(f.stop) {
+			b.answered = true
+			b.answer(f.outcomes, nil)
+		} else {
+			b.answer(nil, errUnsureEnd)
+		}
 	}
 	clear(f.outcomes)
 	return nil
+}
+
+// applyAll applies the operations of an entry, and leaves their outcomes in f.
+func (f *fsm) applyAll(entry *raft.Log) error {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	now, _ := envelopeTime(entry.Data)
+	f.outcomes = f.outcomes[:0]
+	unknown := false // an operation that is skipped here, and not elsewhere, would make the states differ
+	err := openEnvelope(entry.Data, func(now store.Time, op []byte) {
+		if unknown = unknown || !f.m.Knows(op); unknown {
+			return
+		}
+		f.outcomes = append(f.outcomes, f.m.Apply(now, op))
+	})
+	if err == nil && unknown {
+		err = errUnknown
+	}
+	if err != nil {
+		return err
+	}
+	f.time.Store(max(f.time.Load(), int64(now)))
+	if entry.Data[0] == entryProbe {
+		if g := f.guard.Load(); g != nil {
+			g.take(entry.Index, f.m.Snapshot())
+		}
+	}
+	if f.follow != nil {
+		f.follow(now)
+	}
+	f.term = entry.Term
+	f.applied.Store(entry.Index)
+	return nil
+}
+
+// incarnate begins an incarnation of the pair. Where the owner could not know at
+// which state that is, it is this one.
+func (f *fsm) incarnate(entry *raft.Log) any {
+	i, err := parseIncarnation(entry.Data)
+	if err != nil {
+		return f.broken(entry.Index, err)
+	}
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if i.Forced {
+		i.Version, i.Time = f.m.Index(), f.m.Now()
+	}
+	past := f.history().with(i)
+	f.past.Store(&past)
+	f.term = entry.Term
+	f.applied.Store(entry.Index)
+	return nil
+}
+
+// seatings are the voters of a committed configuration.
+type seatings struct {
+	voters []raft.ServerID
+	index  uint64 // of its entry
+}
+
+// history is what the log applied so far tells of the pair's incarnations.
+func (f *fsm) history() history {
+	if p := f.past.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// moment is where in the log a view was taken.
+type moment struct {
+	index, term uint64
+	time        int64 // log time
+
+	config      raft.Configuration // the last one that was committed before
+	configIndex uint64
+
+	past   history // of a pair
+	format int     // of the stripe
+}
+
+// viewNow returns the machine as it is after the last entry applied.
+func (f *fsm) viewNow() (view, moment, error) {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if p := f.damage.Load(); p != nil {
+		return nil, moment{}, *p
+	}
+	return f.m.Snapshot(), moment{f.applied.Load(), f.term, f.time.Load(), f.config, f.configIndex, f.history(), f.format()}, nil
 }
 
 // want asks for a snapshot whatever the log's size.
@@ -123,16 +274,24 @@ func (f *fsm) enough() int64 {
 func (f *fsm) broken(index uint64, err error) error {
 	err = fmt.Errorf("log entry %d cannot be applied: %w", index, err)
 	f.damage.Store(&err)
-	f.log.Error("the log is damaged: this server does not serve", "error", err)
+	if errors.Is(err, errLater) {
+		f.log.Error("the log was written by a later version: this server does not serve", "error", err)
+	} else {
+		f.log.Error("the log is damaged: this server does not serve", "error", err)
+	}
+	if f.trouble != nil {
+		f.trouble()
+	}
 	return err
 }
 
 // StoreConfiguration implements raft.ConfigurationStore. Without it raft would
 // not take a snapshot right after a change of the configuration.
 func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
-	f.mu.Lock()
-	f.config = c
-	f.mu.Unlock()
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	f.config, f.configIndex = c, index
+	f.members.Store(&seatings{votersOf(c), index})
 	f.applied.Store(index)
 }
 
@@ -143,7 +302,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	s := &fsmSnapshot{f: f, bytes: f.bytes.Load()}
 	if !f.memoryOnly {
-		s.view = f.m.Snapshot()
+		f.turn.Lock()
+		defer f.turn.Unlock()
+		s.view, s.past, s.format = f.m.Snapshot(), f.history(), f.format()
 	}
 	return s, nil
 }
@@ -151,19 +312,35 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 // Restore implements raft.FSM.
 func (f *fsm) Restore(r io.ReadCloser) (err error) {
 	defer r.Close()
-	defer func() { f.restoring = err }()
+	defer func() {
+		f.restoring = err
+		if err != nil {
+			f.damage.Store(&err) // the machine is empty now, and must not serve
+		} else {
+			f.damage.Store(nil)
+		}
+	}()
 	in := &progressReader{ctx: f.starting, r: r, log: f.log, what: "restoring the snapshot", next: time.Now().Add(progressInterval)}
 	buf := bufio.NewReaderSize(in, 256<<10)
-	format, err := buf.ReadByte()
+	past, format, err := readSnapshotHead(buf)
 	if err != nil {
-		return fmt.Errorf("read snapshot: %w", err)
+		return err
 	}
-	if format != snapshotFormat {
-		return fmt.Errorf("snapshot of format %d: %w", format, errLater)
+	if err := f.reads(format); err != nil {
+		return err
 	}
+	f.turn.Lock()
+	defer f.turn.Unlock()
 	if err := f.m.Restore(buf); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
+	if meta := descriptionOf(r); meta != nil {
+		f.applied.Store(meta.Index)
+		f.term, f.config, f.configIndex = meta.Term, meta.Configuration, meta.ConfigurationIndex
+		f.members.Store(&seatings{votersOf(meta.Configuration), meta.ConfigurationIndex})
+	}
+	f.past.Store(&past)
+	f.agreed.Store(int64(format))
 	f.time.Store(int64(f.m.Now()))
 	f.bytes.Store(0)
 	f.size.Store(in.n)
@@ -172,9 +349,11 @@ func (f *fsm) Restore(r io.ReadCloser) (err error) {
 
 // fsmSnapshot is a snapshot on its way to disk.
 type fsmSnapshot struct {
-	f     *fsm
-	view  view  // nil with memoryOnly
-	bytes int64 // f.bytes when it was taken
+	f      *fsm
+	view   view    // nil with memoryOnly
+	past   history // when it was taken
+	format int     // likewise
+	bytes  int64   // f.bytes when it was taken
 }
 
 // Persist implements raft.FSMSnapshot.
@@ -193,7 +372,8 @@ func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 }
 
 func (s *fsmSnapshot) write(sink io.Writer) error {
-	if _, err := sink.Write([]byte{snapshotFormat}); err != nil {
+	head := snapshotHead(s.past, s.format)
+	if _, err := sink.Write(head); err != nil {
 		return err
 	}
 	buf := bufio.NewWriterSize(newPacer(sink, s.f.stop, s.f.bytes.Load), pieceBytes)
@@ -201,7 +381,7 @@ func (s *fsmSnapshot) write(sink io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s.f.size.Store(n + 1)
+	s.f.size.Store(n + int64(len(head)))
 	return buf.Flush()
 }
 

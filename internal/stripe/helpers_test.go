@@ -21,10 +21,11 @@ import (
 // ledger is a machine that remembers every operation: what a lost or doubled
 // one would show in.
 type ledger struct {
-	mu   sync.Mutex
-	now  store.Time
-	back bool // log time went back
-	ops  []string
+	mu    sync.Mutex
+	now   store.Time
+	back  bool // log time went back
+	newer bool // it knows "later"
+	ops   []string
 }
 
 func (l *ledger) Apply(now store.Time, op []byte) wire.Outcome {
@@ -36,12 +37,28 @@ func (l *ledger) Apply(now store.Time, op []byte) wire.Outcome {
 	return wire.Outcome{Version: uint64(len(l.ops))}
 }
 
+func (l *ledger) Knows(op []byte) bool { return l.newer || string(op) != "later" }
+
 func (l *ledger) Now() store.Time { l.mu.Lock(); defer l.mu.Unlock(); return l.now }
 
 func (l *ledger) list() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.ops...)
+}
+
+func (l *ledger) Index() uint64 { l.mu.Lock(); defer l.mu.Unlock(); return uint64(len(l.ops)) }
+
+func (l *ledger) Changes(since uint64, _ store.Time, f func(store.Change) error) error {
+	for i, op := range l.list() {
+		if uint64(i) < since {
+			continue
+		}
+		if err := f(store.Change{Key: []byte(op), Version: uint64(i) + 1}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *ledger) Snapshot() view { return &ledgerView{now: l.now, ops: l.list()} }
@@ -75,12 +92,10 @@ func (v *ledgerView) WriteTo(w io.Writer) (int64, error) {
 	n, err := w.Write(head)
 	for _, op := range v.ops {
 		if err == nil {
-			_, err = w.Write(binary.AppendUvarint(nil, uint64(len(op))))
+			var k int
+			k, err = w.Write(append(binary.AppendUvarint(nil, uint64(len(op))), op...))
+			n += k
 		}
-		if err == nil {
-			_, err = io.WriteString(w, op)
-		}
-		n += len(op)
 	}
 	return int64(n), err
 }

@@ -230,6 +230,9 @@ func (j *journal) LastIndex() (index uint64, err error) {
 // GetLog implements raft.LogStore. A batch is verified each time it is read.
 func (j *journal) GetLog(index uint64, entry *raft.Log) error {
 	err := j.with(func(w *wal.WAL) error { return w.GetLog(index, entry) })
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return raft.ErrLogNotFound // raft compares: only with this very error it sends a snapshot instead
+	}
 	if err == nil && entry.Type == raft.LogCommand {
 		err = checkEnvelope(entry.Data)
 	}

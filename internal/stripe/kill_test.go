@@ -19,6 +19,9 @@ var killsFlag = flag.Int("kills", 10, "rounds of kill -9 under load")
 // each that was acknowledged, until it is killed. Its log files are small, so
 // that kills meet their changes and snapshots too.
 func TestMain(m *testing.M) {
+	if spec := os.Getenv("STRIPE_TEST_PAIR"); spec != "" {
+		pairChild(spec)
+	}
 	dir := os.Getenv("STRIPE_TEST_CHILD")
 	if dir == "" {
 		os.Exit(m.Run())

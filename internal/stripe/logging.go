@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -15,16 +17,33 @@ import (
 // debug; its warnings are mostly elections, which are ordinary.
 func hclogTo(l *slog.Logger) hclog.Logger {
 	ic := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Off})
-	ic.RegisterSink(slogSink{l})
+	ic.RegisterSink(&slogSink{l: l, last: map[string]time.Time{}})
 	return ic
 }
 
-type slogSink struct{ l *slog.Logger }
+// expected is what raft calls an error, many times a second, while another server
+// is away. This room says once that it is.
+var expected = []string{
+	"failed to heartbeat to", "failed to appendEntries to", "failed to make requestVote RPC",
+	"failed to start pipeline replication to", "failed to pipeline appendEntries",
+	"failed to decode incoming command", "failed to accept connection", "failed to flush response",
+	"peer has newer term, stopping replication",
+}
+
+// repeatAfter is how often the same error of raft is logged as one.
+const repeatAfter = 10 * time.Second
+
+type slogSink struct {
+	l *slog.Logger
+
+	mu   sync.Mutex
+	last map[string]time.Time // error -> when it was logged
+}
 
 // Accept implements hclog.SinkAdapter.
-func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+func (s *slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	if level >= hclog.Error {
+	if level >= hclog.Error && !slices.Contains(expected, msg) && s.due(msg) {
 		to = slog.LevelWarn
 	}
 	if !s.l.Enabled(context.Background(), to) {
@@ -37,4 +56,15 @@ func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 		}
 	}
 	s.l.Log(context.Background(), to, "raft: "+msg, list...)
+}
+
+func (s *slogSink) due(msg string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Sub(s.last[msg]) < repeatAfter {
+		return false
+	}
+	s.last[msg] = now
+	return true
 }

@@ -33,23 +33,36 @@ const (
 	trailingLogs     = 256 // entries kept behind a snapshot; a batch may have half a mebibyte
 )
 
-func (s *Stripe) startRaft(st storage, trailing uint64) (err error) {
+func (s *Stripe) startRaft(st storage, p parts) (err error) {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(s.id)
-	conf.HeartbeatTimeout = soleHeartbeat
-	conf.ElectionTimeout = soleHeartbeat
-	conf.LeaderLeaseTimeout = soleHeartbeat
+	conf.HeartbeatTimeout = s.cfg.Timers.Heartbeat
+	conf.ElectionTimeout = s.cfg.Timers.Election
+	conf.LeaderLeaseTimeout = s.cfg.Timers.Lease
+	conf.MaxAppendEntries = appendEntries
 	conf.CommitTimeout = commitTimeout
 	conf.SnapshotThreshold = snapshotEntries
 	conf.SnapshotInterval = snapshotInterval
-	conf.TrailingLogs = trailing
+	conf.TrailingLogs = p.trailing
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 	conf.Logger = hclogTo(s.log)
 
-	// The address is not an identity and is never kept: with one server it is a
-	// constant, and nothing listens.
-	_, trans := raft.NewInmemTransport(raft.ServerAddress(s.id))
+	// Nothing listens where there is one server.
+	var trans raft.Transport
+	s.contact = newContact(s.id, sinceBoot())
+	if s.cfg.several() {
+		s.startGroup(p.speaks)
+		network := s.newTransport() // it accepts connections: there must be one only
+		trans = network
+		if s.cfg.pair() {
+			if trans, err = s.openPair(network, p.pace); err != nil {
+				return err
+			}
+		}
+	} else {
+		_, trans = raft.NewInmemTransport(raft.ServerAddress(s.id))
+	}
 	begin := time.Now()
 	// raft panics where an entry of the log cannot be read at the start.
 	defer func() {
@@ -68,20 +81,48 @@ func (s *Stripe) startRaft(st storage, trailing uint64) (err error) {
 	if err != nil {
 		return damaged(s.cfg.Dir, "state", errors.Join(err, s.fsm.restoring))
 	}
-	s.confirmer = newConfirmer(s.raft.VerifyLeader, soleHeartbeat)
+	s.confirmer = newConfirmer(s.raft.VerifyLeader, s.cfg.Timers.Heartbeat)
+	if s.group != nil {
+		s.confirmer.mono, s.confirmer.verify, s.confirmer.recent = s.contact.mono, s.verify, s.contact.leased
+	}
 	if s.journal != nil {
 		s.journal.run()
 	}
-	f := s.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
+	if err := s.checkState(); err != nil {
+		s.raft.Shutdown().Error()
+		return err
+	}
+	if s.group != nil {
+		s.fsm.guard.Store(s.guard)
+		s.group.listen()
+	}
+	s.log.Debug("opened the stripe", "server-id", s.id, "formed", s.formed.Load(), "last-entry", s.raft.LastIndex(), "took", time.Since(begin))
+	return nil
+}
+
+// checkState looks at whether this server can go on from the state it has.
+func (s *Stripe) checkState() error {
+	config, err := s.configuration()
+	if err != nil {
 		return fmt.Errorf("read the stripe's members: %w", err)
 	}
-	if err := isMember(f.Configuration(), s.id); err != nil {
-		s.raft.Shutdown().Error()
+	n := len(config.Servers)
+	err = isMember(config, s.id)
+	switch {
+	case s.group != nil && s.stripe() != "":
+		// It may have been removed while it was away: it asks the others.
+	case err != nil:
 		return damaged(s.cfg.Dir, "state", err)
+	case n > 1 && s.group == nil:
+		return fmt.Errorf("data root %q is of a stripe of %d servers, and one is configured: configure all of them, or start from a backup", s.cfg.Dir, n)
+	case n > 1:
+		return fmt.Errorf("data root %q has state of a stripe of %d servers, and no %s: put the file back from a backup, or move the folder away to join anew", s.cfg.Dir, n, stripeFile)
+	case n == 1 && s.stripe() == "": // of a version that had no stripe of several
+		if err := s.belong(newNonce()); err != nil {
+			return err
+		}
 	}
-	s.formed.Store(len(f.Configuration().Servers) > 0)
-	s.log.Debug("opened the stripe", "server-id", s.id, "formed", s.formed.Load(), "last-entry", s.raft.LastIndex(), "took", time.Since(begin))
+	s.formed.Store(n > 0)
 	return nil
 }
 
@@ -131,11 +172,26 @@ func (s *Stripe) Form(ctx context.Context) error {
 	if s.formed.Load() {
 		return s.waitActive(ctx)
 	}
-	id := raft.ServerID(s.id)
+	if s.group != nil {
+		if err := s.checkAlone(ctx); err != nil {
+			return err
+		}
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if s.stripe() == "" || s.raft.LastIndex() == 0 {
+		if err := s.belong(newNonce()); err != nil {
+			return fmt.Errorf("form the stripe: %w", err)
+		}
+	}
+	id, address := raft.ServerID(s.id), raft.ServerAddress(s.id)
+	if s.group != nil {
+		address = raftAddress(s.cfg.Self, s.id)
+	}
 	born := make(chan error, 1)
 	go func() {
 		born <- s.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
-			Suffrage: raft.Voter, ID: id, Address: raft.ServerAddress(id),
+			Suffrage: raft.Voter, ID: id, Address: address,
 		}}}).Error()
 	}()
 	select {
@@ -161,37 +217,71 @@ func (s *Stripe) watcher() {
 			return
 		case lead := <-s.raft.LeaderCh():
 			s.leading.Store(false)
+			s.contact.end()
 			s.confirmer.revoke()
 			if lead {
 				s.activate()
+			} else if !s.sole.Load() {
+				s.clock.pause()
 			}
 			s.changed()
+			s.wake()
+		case <-s.again:
+			if s.raft.State() == raft.Leader && !s.leading.Load() {
+				s.activate()
+				s.changed()
+			}
 		}
+	}
+}
+
+// becomeActive makes raft's leader try again to become the active server.
+func (s *Stripe) becomeActive() {
+	select {
+	case s.again <- struct{}{}:
+	default:
 	}
 }
 
 // activate makes this server the active one, once all of the log is applied.
 // Where leadership is lost meanwhile, LeaderCh tells so next.
 func (s *Stripe) activate() {
-	if !s.catchUp() || s.fsm.damage.Load() != nil {
-		return
-	}
-	f := s.raft.GetConfiguration()
-	if f.Error() != nil {
-		return
-	}
-	voters := 0
-	for _, server := range f.Configuration().Servers {
-		if server.Suffrage == raft.Voter {
-			voters++
+	if s.pair != nil {
+		if err := s.pair.settle(); err != nil {
+			s.log.Debug("this server is raft's leader, and not active", "error", err)
+			return
 		}
 	}
-	s.sole.Store(voters == 1)
+	if !s.catchUp() {
+		return
+	}
+	if s.fsm.damage.Load() != nil || s.diverged.Load() != nil {
+		s.raft.LeadershipTransfer() // to one that can serve, if there is one
+		return
+	}
+	config, err := s.configuration()
+	if err != nil {
+		return
+	}
+	s.sole.Store(onlyVoter(config, s.id))
 	s.formed.Store(true)
-	s.term.Store(s.raft.CurrentTerm())
-	s.clock.start(store.Time(s.fsm.time.Load()), !s.served.Load())
+	term := s.raft.CurrentTerm()
+	s.term.Store(term)
+	s.contact.begin(term, config)
+	s.clock.start(store.Time(s.fsm.time.Load()), !s.served.Load() && !s.met.Load())
+	if s.group != nil {
+		// An entry of its own tells the others what time it is, before any change.
+		env := make([]byte, envelopeSize)
+		seal(env, s.clock.read(), 0)
+		if s.raft.Apply(env, enqueueTimeout).Error() != nil {
+			return
+		}
+	}
 	first := !s.served.Swap(true)
 	s.leading.Store(true)
+	if s.group == nil {
+		s.raiseFormat()
+	}
 	if first {
 		s.log.Info("this server is active", "term", s.term.Load(), "entries", s.fsm.applied.Load())
 	} else {

@@ -24,6 +24,7 @@ type snapshots struct {
 	stop <-chan struct{} // closed when the stripe closes
 
 	starting context.Context // ends when the start is given up
+	held     *hold           // nil where there is one server
 }
 
 // openSnapshots removes what crashes left half written: raft never does.
@@ -35,7 +36,7 @@ func openSnapshots(s *Stripe) (snapshots, error) {
 		}
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
-	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting}, err
+	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting, nil}, err
 }
 
 // Open implements raft.SnapshotStore. Raft's own first reads the whole file to
@@ -60,9 +61,35 @@ func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	}()
 	select {
 	case o := <-done:
-		return o.meta, o.r, o.err
+		if o.err != nil {
+			return nil, nil, o.err
+		}
+		if s.held != nil {
+			return o.meta, heldReader{described{o.r, o.meta}, s.held.begin(o.meta.Index)}, nil
+		}
+		return o.meta, described{o.r, o.meta}, nil
 	case <-s.starting.Done():
 		return nil, nil, s.starting.Err()
+	}
+}
+
+// described is an open snapshot that can tell what it is: raft's Restore does not.
+type described struct {
+	io.ReadCloser
+	meta *raft.SnapshotMeta
+}
+
+// descriptionOf finds it within raft's wrappers.
+func descriptionOf(r io.ReadCloser) *raft.SnapshotMeta {
+	for {
+		if d, ok := r.(described); ok {
+			return d.meta
+		}
+		w, ok := r.(interface{ WrappedReadCloser() io.ReadCloser })
+		if !ok {
+			return nil
+		}
+		r = w.WrappedReadCloser()
 	}
 }
 

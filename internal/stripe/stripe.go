@@ -12,16 +12,17 @@
 //	s.Propose(op, func(o wire.Outcome, err error) { ... })
 //	err = s.Confirm(ctx) // after reading st, before answering
 //
-// In this version a stripe has one server.
+// A stripe of several servers is plain Raft: a majority agrees on every entry.
+// Form founds it on one server, and the others join by themselves (join.go).
 package stripe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,22 @@ type Config struct {
 	Durability Durability
 	ServerName string
 	Logger     *slog.Logger // nil: nothing is logged
+
+	Members  []Member     // the configured servers of the stripe, this one included; nil or one: the sole server
+	Self     string       // names this server in Members
+	Listener net.Listener // the group port, opened by the caller, owned by the stripe; nil for the sole server
+	Secret   string       // shared by the servers, "" for none. Both ends prove that they know it, and never send it
+	Priority string       // Availability or Consistency
+	Timers   Timers
+
+	// Agreement is a text that must be the same on all servers, such as the sizes
+	// of off-heap resources; a server that joins with another one is refused.
+	Agreement string
+	// MayJoin is asked on the active server before a server of a new identity is
+	// let in. Its error is told to that server. nil: every configured name may.
+	MayJoin func(name string) error
+
+	Faults *Faults // for tests; nil: none
 }
 
 // Stripe is this server's part in its stripe. Its methods may be called by many
@@ -65,12 +82,39 @@ type Stripe struct {
 	queue     *queue
 	confirmer *confirmer
 
-	formed  atomic.Bool // there is a configuration: Form was called, once
-	leading atomic.Bool // this server may propose
-	served  atomic.Bool // it was active at least once in this run
-	sole    atomic.Bool // it is the only voter
-	term    atomic.Uint64
-	ill     atomic.Pointer[wire.Error] // the disk cannot be written
+	formed  atomic.Bool   // there is a configuration: Form was called, once
+	leading atomic.Bool   // this server may propose
+	served  atomic.Bool   // it was active at least once in this run
+	synced  atomic.Bool   // it has all that the active server had, and a vote
+	told    func() uint64 // up to which entry all agree, as the active one last said; nil where sole
+	// wasActive is whether it was active when it last knew an active server.
+	wasActive atomic.Bool
+	met       atomic.Bool // it followed another active server in this run
+	sole      atomic.Bool // it is the only voter
+	term      atomic.Uint64
+	ill       atomic.Pointer[wire.Error] // the disk cannot be written
+
+	// With several servers; group is nil where there is one.
+	group    *group
+	contact  *contact
+	guard    *guard
+	marked   bool                    // see runningFile
+	diverged atomic.Pointer[string]  // how the state differs from the active server's
+	run      string                  // names this run of the process to the others
+	stripeID atomic.Pointer[string]  // the stripe that this server belongs to
+	unwanted atomic.Pointer[refusal] // why the stripe does not let this server in
+	lost     chan struct{}           // see Lost
+	loseOnce sync.Once
+	opens    time.Duration // contact.mono from which on raft may be reached
+	led      atomic.Int64  // contact.mono when an active server was last known
+	changing sync.Mutex    // held while the configuration is changed
+	woken    chan struct{} // lets the keeper look now
+
+	// With two servers in availability mode; pair is nil otherwise.
+	pair  *pair
+	again chan struct{} // makes raft's leader try again to become active
+	aside *LostChanges  // what a former start has set aside
+	logs  raft.LogStore // raft's
 
 	subscribers struct {
 		sync.Mutex
@@ -108,7 +152,11 @@ type parts struct {
 	clock *logClock
 	files logFiles // but for dir and lazy
 
-	trailing uint64 // entries kept behind a snapshot
+	trailing uint64          // entries kept behind a snapshot
+	guard    time.Duration   // between comparisons of the servers' states
+	speaks   versions        // instead of groupMin and groupMax
+	newest   int             // format, instead of formatNewest
+	pace     func(id string) // called by a pair's server before each of its looks
 }
 
 func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
@@ -121,28 +169,59 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	if p.clock == nil {
 		p.clock = newLogClock()
 	}
-	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, queue: newQueue(), stop: make(chan struct{})}
-	s.fsm = &fsm{m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, grown: make(chan struct{}, 1), stop: s.stop, starting: p.starting}
+	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, queue: newQueue(), stop: make(chan struct{}), woken: make(chan struct{}, 1), again: make(chan struct{}, 1), lost: make(chan struct{}), run: newNonce()}
+	if p.speaks == (versions{}) {
+		p.speaks = versions{groupMin, groupMax}
+	}
+	if p.newest == 0 {
+		p.newest = formatNewest
+	}
+	s.fsm = &fsm{newest: p.newest, trouble: s.changed, m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, grown: make(chan struct{}, 1), stop: s.stop, starting: p.starting}
 	defer func() {
 		if err != nil {
+			if s.group != nil {
+				s.group.Close()
+			} else if cfg.Listener != nil {
+				cfg.Listener.Close()
+			}
 			s.closeFiles()
 		}
 	}()
-	st, err := s.openStorage(p.files.withDefaults())
+	if err := s.cfg.complete(); err != nil {
+		return nil, err
+	}
+	p.files = p.files.withDefaults()
+	p = cfg.Faults.upon(p)
+	st, err := s.openStorage(p.files)
 	if err != nil {
 		return nil, err
 	}
 	if p.trailing == 0 {
 		p.trailing = trailingLogs
 	}
-	if err := s.startRaft(st, p.trailing); err != nil {
+	s.logs = st.logs
+	if err := s.startRaft(st, p); err != nil {
 		if cause := context.Cause(p.starting); cause != nil {
 			return nil, fmt.Errorf("open the stripe: %w", cause)
 		}
 		return nil, err
 	}
+	if s.pair != nil {
+		if err := s.pair.start(); err != nil {
+			s.raft.Shutdown().Error()
+			return nil, err
+		}
+	}
 	if s.root != nil {
 		s.work.Go(s.rootWatcher)
+	}
+	if s.group != nil {
+		if p.guard == 0 {
+			p.guard = guardInterval
+		}
+		s.work.Go(s.keeper)
+		s.work.Go(s.lookout)
+		s.work.Go(func() { s.guardian(p.guard) })
 	}
 	s.work.Add(3)
 	go s.proposer()
@@ -165,6 +244,10 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 			return storage{}, fmt.Errorf("durability %q takes no data root, and %q is given", MemoryOnly, s.cfg.Dir)
 		}
 		s.id = newIdentity().ID
+		if s.cfg.several() {
+			logs := heldLog{&memoryLog{}, new(hold)}
+			return storage{logs, raft.NewInmemStore(), &memorySnapshots{fsm: s.fsm, logs: logs, held: logs.held}}, nil
+		}
 		return storage{&memoryLog{}, raft.NewInmemStore(), raft.NewDiscardSnapshotStore()}, nil
 	case EveryWrite, EverySecond:
 	default:
@@ -173,11 +256,32 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 	if s.cfg.Dir == "" {
 		return storage{}, fmt.Errorf("durability %q needs a data root", s.cfg.Durability)
 	}
+	if s.cfg.several() && s.cfg.Durability == EverySecond {
+		if err := s.renewForgetful(bootID()); err != nil {
+			return storage{}, err
+		}
+	}
 	root, err := openDataRoot(s.cfg.Dir)
 	if err != nil {
 		return storage{}, err
 	}
-	s.root, s.id = root, root.ID
+	s.root = root
+	if err := root.setAside(s.log); err != nil {
+		return storage{}, err
+	}
+	s.id, s.aside = root.ID, lastLost(s.cfg.Dir)
+	if s.cfg.several() {
+		if err := s.recall(); err != nil {
+			return storage{}, err
+		}
+	}
+	stripeID, err := readBelonging(s.cfg.Dir, s.id)
+	if err != nil {
+		return storage{}, err
+	}
+	if stripeID != "" {
+		s.stripeID.Store(&stripeID)
+	}
 	files.dir = filepath.Join(s.cfg.Dir, walFolder)
 	if s.cfg.Durability == EverySecond {
 		s.disk = newLazyFS(files.vfs)
@@ -190,9 +294,18 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 	if err := s.journal.undoBirth(); err != nil {
 		return storage{}, explain(s.cfg.Dir, err)
 	}
+	if s.cfg.several() && s.cfg.Durability == EverySecond {
+		if err := s.markRunning(bootID()); err != nil {
+			return storage{}, err
+		}
+	}
 	snaps, err := openSnapshots(s)
 	if err != nil {
 		return storage{}, explain(s.cfg.Dir, err)
+	}
+	if s.cfg.several() {
+		snaps.held = new(hold)
+		return storage{heldLog{s.journal, snaps.held}, s.journal, snaps}, nil
 	}
 	return storage{s.journal, s.journal, snaps}, nil
 }
@@ -221,9 +334,17 @@ func (s *Stripe) refusal() *wire.Error {
 		return e
 	}
 	if !s.leading.Load() {
-		return errNotActive
+		return s.notActive()
 	}
 	return nil
+}
+
+// notActive is the refusal that tells clients where to go, if that is known.
+func (s *Stripe) notActive() *wire.Error {
+	if name, addr, ok := s.Active(); ok && addr != "" && !s.active() {
+		return &wire.Error{Word: wire.ErrNotActive, Text: "this server is not active: " + addr + " is, server " + strconv.Quote(name)}
+	}
+	return errNotActive
 }
 
 // readRefusal says why nothing can be read now, or nil.
@@ -234,7 +355,7 @@ func (s *Stripe) readRefusal() *wire.Error {
 	case !s.formed.Load():
 		return errUnconfigured
 	case !s.active():
-		return errNotActive
+		return s.notActive()
 	}
 	return nil
 }
@@ -255,141 +376,8 @@ func (s *Stripe) Now() store.Time {
 
 // Reign names the time in which this server is the active one, for tokens: an
 // incarnation and term that no other server, and no other time of this one, has.
-func (s *Stripe) Reign() (incarnation, term uint64) { return 0, s.term.Load() }
-
-// Status tells the role and progress of this server.
-func (s *Stripe) Status() Status {
-	st := Status{
-		ServerID: s.id,
-		State:    wire.StateStarting,
-		Formed:   s.formed.Load(),
-		Term:     s.term.Load(),
-		LogIndex: s.raft.LastIndex(),
-		Applied:  s.fsm.applied.Load(),
-	}
-	if !st.Formed || s.active() {
-		st.State = wire.StateActive // unformed: what it would become, for display only
-	}
-	if e := s.ill.Load(); e != nil {
-		st.DiskError = e.Text
-	} else if p := s.fsm.damage.Load(); p != nil {
-		st.DiskError = (*p).Error()
-	}
-	return st
-}
-
-// Status is a moment of a stripe's server.
-type Status struct {
-	ServerID    string // the identity in the data root
-	State       string // wire.StateActive and so on; an unformed server shows StateActive too
-	Formed      bool
-	Incarnation uint64
-	Term        uint64 // of this server's last time as the active one
-	LogIndex    uint64 // last entry in the log
-	Applied     uint64 // last entry applied
-	DiskError   string // why writes are refused, "" where they are not
-}
-
-// Changes returns a channel that gets a value (coalesced) whenever State may
-// have changed. Every call makes a channel of its own, so call it once per
-// reader; it is never closed.
-func (s *Stripe) Changes() <-chan struct{} {
-	c, _ := s.subscribe()
-	return c
-}
-
-func (s *Stripe) subscribe() (c chan struct{}, leave func()) {
-	c = make(chan struct{}, 1)
-	s.subscribers.Lock()
-	defer s.subscribers.Unlock()
-	s.subscribers.list = append(s.subscribers.list, c)
-	return c, func() {
-		s.subscribers.Lock()
-		defer s.subscribers.Unlock()
-		s.subscribers.list = slices.DeleteFunc(s.subscribers.list, func(l chan struct{}) bool { return l == c })
-	}
-}
-
-func (s *Stripe) changed() {
-	s.subscribers.Lock()
-	defer s.subscribers.Unlock()
-	for _, c := range s.subscribers.list {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// closePatience bounds each wait of Close for a disk that may not answer.
-const closePatience = time.Second
-
-// Close stops taking proposals, fails those that wait with ErrStopping, and
-// closes log and snapshots. Everything acknowledged is safe. With a disk that
-// does not answer it gives up after two seconds and says so.
-func (s *Stripe) Close() error {
-	s.closeOnce.Do(func() { s.closeErr = s.close() })
-	return s.closeErr
-}
-
-func (s *Stripe) close() error {
-	s.closing.Store(true)
-	s.changed()
-	for _, b := range s.queue.close() {
-		b.answer(nil, errStopping)
-	}
-	// What was proposed is awaited before raft ends: raft forgets to answer some.
-	within(closePatience, s.queue.idle)
-	close(s.stop)
-	if s.journal != nil {
-		s.journal.release()
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.confirmer.await()
-		s.raft.Shutdown().Error()
-		s.giveUp()
-		s.work.Wait()
-	}()
-	select {
-	case <-ended:
-	case <-time.After(closePatience):
-		s.giveUp()
-		return errors.New("close the stripe: the disk does not answer")
-	}
-	return s.closeFiles()
-}
-
-// giveUp answers the batch that raft did not answer.
-func (s *Stripe) giveUp() {
-	if b := s.fsm.flight.Swap(nil); b != nil {
-		b.answer(nil, s.proposalError(raft.ErrRaftShutdown))
-	}
-}
-
-func (s *Stripe) closeFiles() error {
-	var errs []error
-	if s.journal != nil {
-		errs = append(errs, s.journal.close())
-	}
-	if s.disk != nil {
-		s.disk.close()
-	}
-	if s.root != nil {
-		errs = append(errs, s.root.close())
-	}
-	return errors.Join(errs...)
-}
-
-// within polls until ok or until the time is up.
-func within(d time.Duration, ok func() bool) bool {
-	for end := time.Now().Add(d); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
+func (s *Stripe) Reign() (incarnation, term uint64) {
+	return s.fsm.history().tip().Number, s.term.Load()
 }
 
 // waitActive returns when this server may propose, or with why it can't.
@@ -397,10 +385,11 @@ func (s *Stripe) waitActive(ctx context.Context) error {
 	changes, leave := s.subscribe()
 	defer leave()
 	for {
-		switch refusal := s.refusal(); {
-		case refusal == nil:
+		refusal := s.refusal()
+		if refusal == nil {
 			return nil
-		case refusal != errNotActive:
+		}
+		if _, id := s.raft.LeaderWithID(); refusal.Word != wire.ErrNotActive || id != "" && string(id) != s.id {
 			return refusal
 		}
 		select {

@@ -14,11 +14,12 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -46,10 +47,14 @@ type options struct {
 	password     string
 	limits       server.Limits
 	offheap      uint64
-	lease        time.Duration
 	window       time.Duration
 	logger       *slog.Logger
 	now          func() time.Time
+	priority     string
+	timers       stripe.Timers
+	via          func(from, to, addr string) string
+	faults       func(name string) *stripe.Faults
+	backups      string
 }
 
 // Option changes what Start starts.
@@ -72,9 +77,6 @@ func Limits(l server.Limits) Option { return func(o *options) { o.limits = l } }
 // Offheap sets the size of each off-heap resource in bytes; default 512 MB.
 func Offheap(size uint64) Option { return func(o *options) { o.offheap = size } }
 
-// Lease sets the nodes' lease; default that of package wire.
-func Lease(d time.Duration) Option { return func(o *options) { o.lease = d } }
-
 // ReconnectWindow sets how long an absent node is waited for; default that of package wire.
 func ReconnectWindow(d time.Duration) Option { return func(o *options) { o.window = d } }
 
@@ -82,8 +84,14 @@ func ReconnectWindow(d time.Duration) Option { return func(o *options) { o.windo
 // from any goroutine.
 func Clock(now func() time.Time) Option { return func(o *options) { o.now = now } }
 
+// Faults lets a server's clock or disk go wrong: f says how for the server of that name.
+func Faults(f func(name string) *stripe.Faults) Option { return func(o *options) { o.faults = f } }
+
 // Logger replaces the logger, which otherwise writes to the test's log.
 func Logger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// Backups sets the backup location.
+func Backups(dir string) Option { return func(o *options) { o.backups = dir } }
 
 // Cluster is one running server. Its methods fail the test instead of
 // returning errors; they are for the test's goroutine.
@@ -104,12 +112,25 @@ type Cluster struct {
 	served  chan struct{} // closed when Serve has returned
 	stopped chan struct{} // closed when TC.STOP was asked for
 	running bool
+
+	name  string     // of this server
+	peers []*Cluster // all servers of its stripe, this one included; nil: it is the only one
+	group string     // host:port of the group port, with peers
 }
 
 // Start starts a server that is closed when the test ends.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, addr: "127.0.0.1:0", o: options{offheap: 512 << 20}}
+	c := newCluster(t, "tc1", opts)
+	c.addr = "127.0.0.1:0"
+	c.makeLicense()
+	c.Start()
+	return c
+}
+
+// newCluster makes a server that is not started, and is stopped when the test ends.
+func newCluster(t testing.TB, name string, opts []Option) *Cluster {
+	c := &Cluster{t: t, name: name, o: options{offheap: 512 << 20, priority: stripe.Availability}}
 	for _, o := range opts {
 		o(&c.o)
 	}
@@ -118,12 +139,10 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	if c.log == nil {
 		c.log = slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	c.makeLicense()
 	t.Cleanup(func() {
 		c.Stop()
 		out.close()
 	})
-	c.Start()
 	return c
 }
 
@@ -175,20 +194,28 @@ func (c *Cluster) Start() {
 	if c.o.dir != "" {
 		durability = stripe.EveryWrite
 	}
-	self := c.Running().Servers[0]
-	c.stripe, err = stripe.Open(context.Background(), stripe.Config{Dir: c.o.dir, Durability: durability, ServerName: self.Name, Logger: c.log}, st)
+	running := c.Running()
+	self := running.Servers[slices.IndexFunc(running.Servers, func(s wire.ServerConfig) bool { return s.Name == c.name })]
+	cfg := stripe.Config{Dir: c.o.dir, Durability: durability, ServerName: self.Name, Logger: c.log}
+	if c.o.faults != nil {
+		cfg.Faults = c.o.faults(c.name)
+	}
+	err = c.joinPeers(&cfg, running)
+	if err == nil {
+		c.stripe, err = stripe.Open(context.Background(), cfg, st)
+	}
 	if err != nil {
 		_ = ln.Close()
 	}
 	c.check(err)
 	c.own = ownership.New(ownership.Config{
-		Lease: c.o.lease, ReconnectWindow: c.o.window, ServerName: self.Name, MaxValue: c.o.limits.MaxValue, Logger: c.log,
+		ReconnectWindow: c.o.window, ServerName: self.Name, MaxValue: c.o.limits.MaxValue, Logger: c.log,
 	}, c.stripe, st)
 	stopped := make(chan struct{})
 	c.stopped = stopped
 	c.srv = server.New(server.Config{
-		Self: self, Running: c.Running(), Durability: string(durability), Version: Version, Password: c.o.password,
-		Keys: c.keys, Limits: c.o.limits, Stop: func() { close(stopped) }, Now: c.o.now, Logger: c.log,
+		Self: self, Running: running, Durability: string(durability), Version: Version, Password: c.o.password,
+		Keys: c.keys, Limits: c.o.limits, Stop: func(bool) { close(stopped) }, Now: c.o.now, Logger: c.log,
 	}, c.own, c.stripe, st)
 	served := make(chan struct{})
 	c.served = served
@@ -199,6 +226,9 @@ func (c *Cluster) Start() {
 		}
 	}()
 	c.running = true
+	if c.peers != nil {
+		return // its stripe waits, where it must
+	}
 	c.waitActive() // an unformed stripe says so at once
 	c.srv.LogWarnings()
 	if st.Cluster() == nil && !c.o.unconfigured {
@@ -233,20 +263,42 @@ func (c *Cluster) waitActive() {
 
 // Running is the configuration that the server was started with.
 func (c *Cluster) Running() wire.StripeConfig {
-	host, portText, err := net.SplitHostPort(c.addr)
-	c.check(err)
-	var port int
-	_, err = fmt.Sscan(portText, &port)
-	c.check(err)
+	servers := []wire.ServerConfig{c.serverConfig()}
+	if c.peers != nil {
+		servers = nil
+		for _, p := range c.peers {
+			servers = append(servers, p.serverConfig())
+		}
+	}
 	return wire.StripeConfig{
-		Servers:          []wire.ServerConfig{{Name: "tc1", Host: host, Port: port, GroupPort: port + 20}},
+		Servers:          servers,
 		OffheapResources: []wire.OffheapResource{{Name: "offheap-1", Size: c.o.offheap}, {Name: "offheap-2", Size: c.o.offheap}},
 		DataDirectories: []wire.DataDirectory{
 			{Name: "PLATFORM", Path: "/data/dataroots/platform", Platform: true},
 			{Name: "dataroot-1", Path: "/data/dataroots/dataroot-1"}, {Name: "dataroot-2", Path: "/data/dataroots/dataroot-2"},
 		},
-		FailoverPriority: "availability", LeaseLength: c.o.lease, ReconnectWindow: wire.DefaultReconnectWindow,
+		FailoverPriority: c.o.priority, ReconnectWindow: wire.DefaultReconnectWindow, BackupLocation: c.o.backups,
 	}
+}
+
+// serverConfig is this server in the configuration.
+func (c *Cluster) serverConfig() wire.ServerConfig {
+	s := wire.ServerConfig{Name: c.name}
+	s.Host, s.Port = c.split(c.addr)
+	s.GroupPort = s.Port + wire.DefaultGroupPort - wire.DefaultPort
+	if c.group != "" {
+		_, s.GroupPort = c.split(c.group)
+	}
+	return s
+}
+
+func (c *Cluster) split(addr string) (host string, port int) {
+	c.t.Helper()
+	host, text, err := net.SplitHostPort(addr)
+	c.check(err)
+	port, err = strconv.Atoi(text)
+	c.check(err)
+	return host, port
 }
 
 // Addr is the host:port for clients. It stays the same over restarts.
@@ -280,6 +332,12 @@ func (c *Cluster) Stop() {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	if c.running && c.peers != nil { // as the process does
+		c.own.HandOver(ctx)
+		if err := c.stripe.HandOver(ctx); err != nil {
+			c.log.Warn("hand over", "error", err)
+		}
+	}
 	c.stop(ctx)
 }
 

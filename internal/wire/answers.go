@@ -85,9 +85,18 @@ func ParseSession(a [][]byte) (s Session, err error) {
 // AppendTo appends the answer: 4 version existed token (dropped attribute name)*
 // A refusal travels as an error reply, not here.
 func (o *Outcome) AppendTo(dst [][]byte) [][]byte {
-	dst = append(dst, []byte("4"), uintArg(o.Version), boolArg(o.Existed), o.Token.AppendTo(nil))
-	return append(dst, o.Dropped...)
+	dst, _ = o.AppendWith(dst, make([]byte, 0, 64))
+	return dst
 }
+
+// AppendWith is to AppendTo what it is for a Session.
+func (o *Outcome) AppendWith(dst [][]byte, scratch []byte) ([][]byte, []byte) {
+	n := numbers(scratch)
+	dst = append(dst, outcomeHeader, n.uint(o.Version), boolArg(o.Existed), n.token(o.Token))
+	return append(dst, o.Dropped...), n
+}
+
+var outcomeHeader = []byte("4") // never changed
 
 // ParseOutcome parses the answer to any Write.
 func ParseOutcome(a [][]byte) (o Outcome, err error) {

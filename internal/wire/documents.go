@@ -67,7 +67,7 @@ type ConfigureAnswer struct {
 // Cluster nil.
 type Status struct {
 	Server       ServerConfig    `json:"server"`
-	State        string          `json:"state"`   // STARTING ... ACTIVE, as FACTS section 2 lists them
+	State        string          `json:"state"`   // one of the State constants
 	Version      string          `json:"version"` // of the build
 	ServerID     string          `json:"server-id"`
 	UptimeMillis int64           `json:"uptime-ms"`
@@ -79,6 +79,9 @@ type Status struct {
 	Durability   string          `json:"durability"` // "every write", "every second" or "memory only"
 	Nodes        int             `json:"nodes"`
 	Connections  int             `json:"connections"`
+	Activations  uint64          `json:"activations"`       // how often this server became active since its start
+	Active       string          `json:"active,omitempty"`  // host:port of the active server, as far as this one knows
+	Members      []MemberStatus  `json:"members,omitempty"` // of the stripe; none where it is a single server
 	Warnings     []string        `json:"warnings,omitempty"`
 }
 
@@ -117,7 +120,6 @@ type DatasetStatus struct {
 const (
 	DefaultPort            = 9410
 	DefaultGroupPort       = 9430
-	DefaultManagementPort  = 9540
 	DefaultLease           = 2 * time.Second
 	DefaultReconnectWindow = 120 * time.Second
 	DefaultMaxValue        = 8 << 20

@@ -35,6 +35,7 @@ const (
 	ErrReadOnly       Word = "READONLYDISK"   // the data root cannot be written
 	ErrStopping       Word = "STOPPING"       // this server is going down
 	ErrUnsure         Word = "UNSURE"         // cannot tell whether the change was made
+	ErrWrongType      Word = "WRONGTYPE"      // a Redis command for a string met a hash, or the other way round
 )
 
 // Words tells of each error word what it means, for docs/protocol.md and for
@@ -69,6 +70,7 @@ var Words = []struct {
 	{ErrReadOnly, true, "the server cannot write its data root"},
 	{ErrStopping, true, "the server is shutting down"},
 	{ErrUnsure, true, "it is not known whether the change was made; a repeat with the same number is safe"},
+	{ErrWrongType, false, "a Redis command for a string met a hash, or the other way round"},
 }
 
 // Error is a refusal as it stands on the wire: "WORD text".

@@ -39,6 +39,9 @@ const (
 	CmdStatus     = "TC.STATUS"     // a Status document
 	CmdConfigure  = "TC.CONFIGURE"  // a ConfigureRequest document
 	CmdStop       = "TC.STOP"       // stop this server in order
+	CmdDump       = "TC.DUMP"       // a Dump document
+	CmdBackup     = "TC.BACKUP"     // back this stripe up, in steps
+	CmdPromote    = "TC.PROMOTE"    // wake a suspended server
 )
 
 // NodeID names one incarnation of an application process: 16 random bytes made
@@ -66,7 +69,7 @@ func ParseNodeID(b []byte) (n NodeID, err error) {
 }
 
 // Token names one grant or ticket for one session: it says which state of the
-// store a commit is based on. It is never reused (DESIGN section 5, rule 0).
+// store a commit is based on. It is never reused.
 // The zero Token goes with a create, which is based on nothing.
 type Token struct {
 	Incarnation uint64 // of an available pair, counts stand-alone steps; 0 otherwise
@@ -113,7 +116,7 @@ func ParseToken(b []byte) (t Token, err error) {
 // value is opaque to every server.
 type Attribute struct{ Name, Value []byte }
 
-// Write is what every change of a session carries (rule 5): which record, which
+// Write is what every change of a session carries: which record, which
 // node, the node's sequence number, the lowest number whose outcome the node
 // has not seen yet (the store forgets outcomes below it), and the token of the
 // value that the change is based on.
@@ -211,6 +214,7 @@ type Outcome struct {
 	Existed bool   // Invalidate: there was such a session
 	Token   Token
 	Dropped [][]byte
+	Redis   *RedisReply // of a Redis operation; never changed, nor remembered
 }
 
 // Open opens a dataset.

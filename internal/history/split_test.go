@@ -1,0 +1,299 @@
+package history
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/terracotta-go/terracotta/client"
+	"github.com/terracotta-go/terracotta/internal/stripe"
+	"github.com/terracotta-go/terracotta/internal/testcluster"
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+// side is the clients that stay with one server of a pair while its network is cut.
+type side struct {
+	host string // on the network
+	node *client.Client
+
+	mu    sync.Mutex
+	acked []acked        // sessions that were created, each once
+	last  map[string]int // session that only this side changes -> value acknowledged last
+}
+
+type acked struct {
+	key   string
+	apart bool // while both servers served, from its call on
+}
+
+// use creates sessions and counts in one of its own until the context ends. apart says
+// whether each server serves its own side now.
+func (s *side) use(ctx context.Context, id int, apart func() bool) {
+	counter := fmt.Sprintf("%s-counter-%d", s.host, id)
+	text := func(v int) []wire.Attribute {
+		return []wire.Attribute{{Name: []byte("a"), Value: fmt.Append(nil, v)}}
+	}
+	create := func(key string) error {
+		began := apart()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err := s.node.Create(ctx, &wire.Create{Write: wire.Write{Dataset: []byte(dataset), Key: []byte(key)}, Set: text(0)})
+		if err == nil {
+			s.mu.Lock()
+			s.acked = append(s.acked, acked{key, began && apart()})
+			s.mu.Unlock()
+		}
+		return err
+	}
+	count := func(v int) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		l, err := s.node.Load(ctx, &wire.Load{Dataset: []byte(dataset), Key: []byte(counter), Mode: wire.LoadRead})
+		if err != nil {
+			return err
+		}
+		o, err := s.node.Commit(ctx, &wire.Commit{Write: wire.Write{Dataset: []byte(dataset), Key: []byte(counter), Token: l.Token},
+			Idle: wire.KeepIdle, Set: text(v)})
+		if err == nil && len(o.Dropped) == 0 {
+			s.mu.Lock()
+			s.last[counter] = v
+			s.mu.Unlock()
+		}
+		return err
+	}
+	made := create(counter) == nil
+	for n := 1; ctx.Err() == nil; n++ {
+		err := create(fmt.Sprintf("%s-%d-%d", s.host, id, n))
+		if err == nil && made {
+			err = count(n)
+		}
+		if err != nil && !wire.Is(err, wire.ErrSessionUnknown) { // the counter may be among what is lost
+			rest(10 * time.Millisecond)
+		}
+		rest(time.Millisecond)
+	}
+}
+
+// alone counts the creations that were made apart.
+func (s *side) alone() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.acked {
+		if a.apart {
+			n++
+		}
+	}
+	return n
+}
+
+// The network between the servers of a pair is cut until both serve their own
+// clients. Healed, one side's data is kept whole; what the other one acknowledged
+// meanwhile is in its list, and nowhere else.
+func TestPairSplitUnderFaults(t *testing.T) {
+	t.Parallel() // they mostly wait
+	eachSeed(t, func(t *testing.T, seed uint64) {
+		c := startPair(t, seed)
+		c.together()
+		var sides []*side
+		for _, s := range c.Servers {
+			host := "clients-of-" + s.Name()
+			node, err := client.New(client.Options{Hosts: []string{s.Addr()}, Node: true, Logger: quiet, Dial: c.net.Dialer(host)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { node.Close() })
+			sides = append(sides, &side{host: host, node: node, last: map[string]int{}})
+		}
+		nodes(t, c.net, 1, c.Addrs()...) // opens the dataset
+		var cutMu sync.Mutex
+		isApart := false
+		apart := func() bool {
+			cutMu.Lock()
+			defer cutMu.Unlock()
+			return isApart
+		}
+		setApart := func(v bool) {
+			cutMu.Lock()
+			defer cutMu.Unlock()
+			isApart = v
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var wg sync.WaitGroup
+		for _, s := range sides {
+			for id := range 3 {
+				wg.Go(func() { s.use(ctx, id, apart) })
+			}
+		}
+		rest(time.Duration(c.rnd.IntN(300)) * time.Millisecond)
+
+		for try := 0; !c.splits(sides); try++ {
+			if try == 5 {
+				t.Fatal("this machine is too busy for both servers to go on")
+			}
+			c.net.MendAll()
+			c.together()
+		}
+		setApart(true)
+		c.until("both acknowledge", func() bool { return sides[0].alone() >= 20 && sides[1].alone() >= 20 })
+		rest(time.Duration(c.rnd.IntN(1000)) * time.Millisecond)
+		setApart(false)
+		c.h.Note("healed")
+		c.net.MendAll()
+		told := map[string]bool{} // warnings of the server whose data is kept
+		c.until("one is to be set aside", func() bool {
+			lost := false
+			for _, s := range c.Servers {
+				if s.Engine().Status().SplitBrain {
+					told[strings.Join(s.Status().Warnings, "; ")] = true
+				}
+				select {
+				case <-s.Engine().Lost():
+					lost = true
+				default:
+				}
+			}
+			return lost && len(told) > 0
+		})
+		if !strings.Contains(strings.Join(slices.Collect(maps.Keys(told)), " "), "split brain: the other server") {
+			t.Errorf("the one that is kept warns: %v", told)
+		}
+		c.together()
+		cancel()
+		wg.Wait()
+		c.afterSplit(sides)
+	})
+}
+
+// splits leaves each server alone with its clients until both serve. It reports false
+// where one of them slept, as a busy machine does: then it waits, as it should.
+func (c *cluster) splits(sides []*side) (both bool) {
+	c.t.Helper()
+	c.h.Note("%s is active, and the two are cut off from each other", c.Active().Name())
+	c.isolate("tc1", []string{"tc2"})
+	for i, s := range sides {
+		c.isolate(s.host, []string{c.Servers[1-i].Name()})
+	}
+	c.net.Break(func(from, _ string) bool { return strings.HasPrefix(from, "clients-") })
+	began := time.Now()
+	c.until("both serve, or one of them waits", func() bool {
+		waits := 0
+		both = true
+		for _, s := range c.Servers {
+			both = both && s.Engine().Serves()
+			if s.Engine().Status().Waiting != "" {
+				waits++
+			}
+		}
+		return both || waits > 0 || time.Since(began) > 5*time.Second
+	})
+	return both
+}
+
+func (c *cluster) until(what string, ok func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); rest(2 * time.Millisecond) { // polls
+		if time.Now().After(deadline) {
+			for _, s := range c.Servers {
+				c.t.Logf("%s: %+v", s.Name(), s.Engine().Status())
+			}
+			c.t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+// afterSplit compares what was acknowledged with what is there and what is listed.
+func (c *cluster) afterSplit(sides []*side) {
+	t := c.t
+	t.Helper()
+	loser := slices.IndexFunc(c.Servers, func(s *testcluster.Cluster) bool { return s.Engine().Status().Lost != nil })
+	if loser < 0 || c.Servers[1-loser].Engine().Status().Lost != nil {
+		t.Fatal("not one of the two has set its data aside")
+	}
+	list := c.lost(loser)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	there := func(key string) (string, bool) {
+		v, err := read(ctx, sides[0].node, key)
+		if err != nil && !wire.Is(err, wire.ErrSessionUnknown) {
+			t.Fatalf("read %q: %v", key, err)
+		}
+		return v, err == nil
+	}
+	total, strict := 0, 0
+	for i, s := range sides {
+		for _, a := range s.acked {
+			total++
+			_, is := there(a.key)
+			switch listed := list[a.key]; {
+			case !is && !listed:
+				t.Errorf("%q was acknowledged, and is neither there nor listed", a.key)
+			case a.apart && i == loser && is:
+				t.Errorf("%q was acknowledged by the server whose data is set aside, and yet is there", a.key)
+			case a.apart && i != loser && !is:
+				t.Errorf("%q was acknowledged by the server whose data is kept, and is not there", a.key)
+			case a.apart && i == loser:
+				strict++
+			}
+		}
+		for key, v := range s.last {
+			got, is := there(key)
+			var n int
+			if _, err := fmt.Sscan(got, &n); list[key] || is && err == nil && n >= v {
+				continue
+			}
+			t.Errorf("%q was counted to %d, is %q, and is not listed", key, v, got)
+		}
+	}
+	t.Logf("%d sessions acknowledged, %d of them by the losing side alone; %d listed", total, strict, len(list))
+	if strict < 20 {
+		t.Errorf("only %d were acknowledged by the losing side alone: this run proves nothing", strict)
+	}
+	warned := strings.Join(c.Servers[loser].Status().Warnings, "; ")
+	if want := fmt.Sprintf("a split brain has cost %d changed sessions here", len(list)); !strings.Contains(warned, want) {
+		t.Errorf("%s warns %q, want %q", c.Servers[loser].Name(), warned, want)
+	}
+}
+
+// lost reads which sessions a server has listed as lost.
+func (c *cluster) lost(i int) map[string]bool {
+	c.t.Helper()
+	st := c.Servers[i].Engine().Status().Lost
+	f, err := os.Open(filepath.Join(c.dir, c.Servers[i].Name(), st.Folder, "lost.jsonl"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer f.Close()
+	keys := map[string]bool{}
+	for in := bufio.NewScanner(f); in.Scan(); {
+		var l stripe.LostChange
+		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
+			c.t.Fatal(err)
+		}
+		if keys[l.Key] || l.Dataset != dataset {
+			c.t.Errorf("%+v is listed twice, or is none of ours", l)
+		}
+		keys[l.Key] = true
+	}
+	if len(keys) != st.Changes || st.Fault != "" {
+		c.t.Errorf("%d sessions are listed, and %d are told of: %q", len(keys), st.Changes, st.Fault)
+	}
+	return keys
+}
+
+func read(ctx context.Context, c Node, key string) (string, error) {
+	s, err := c.Load(ctx, &wire.Load{Dataset: []byte(dataset), Key: []byte(key), Mode: wire.LoadPeek})
+	if err != nil {
+		return "", err
+	}
+	return string(s.Attributes[0].Value), nil
+}

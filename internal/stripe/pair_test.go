@@ -1,0 +1,258 @@
+package stripe
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
+)
+
+func TestPairGoesOnWithoutItsPassive(t *testing.T) {
+	t.Parallel()
+	for _, d := range []Durability{EveryWrite, MemoryOnly} {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			r := newPairRig(t, d)
+			a, b := r.actives()
+			must(t, r.servers[a], "one")
+			begin := time.Now()
+			go r.kill(b)
+			for r.running()[0] != nil && len(r.running()) > 1 { // its links are gone first
+				time.Sleep(time.Millisecond)
+			}
+			must(t, r.servers[a], "two")
+			t.Log("next write after", time.Since(begin))
+			r.until("a new incarnation", func() bool { n, _ := r.servers[a].Reign(); return n == 2 })
+			r.until("the other has ended", func() bool { return r.servers[b] == nil })
+			r.start(b)
+			r.synced()
+			must(t, r.servers[a], "three")
+			r.equal("one", "two", "three")
+		})
+	}
+}
+
+func TestPairGoesOnWithoutItsActive(t *testing.T) {
+	t.Parallel()
+	for _, d := range []Durability{EveryWrite, MemoryOnly} {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			r := newPairRig(t, d)
+			a, b := r.actives()
+			must(t, r.servers[a], "one")
+			begin := time.Now()
+			r.down(a)
+			r.until("the passive is active", func() bool { return r.leads(b) })
+			must(t, r.servers[b], "two")
+			t.Log("next write after", time.Since(begin))
+			r.start(a)
+			r.synced()
+			must(t, r.servers[b], "three")
+			r.equal("one", "two", "three")
+		})
+	}
+}
+
+// suspended waits until a server is, and looks on for a while whether it stays so.
+func (r *pairRig) suspended(i int, state string) {
+	r.t.Helper()
+	r.until("it is suspended", func() bool { return r.servers[i].Status().State == state })
+	for end := time.Now().Add(5 * defaultPairAlone / 4); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if r.leads(i) || r.servers[i].Confirm(r.t.(*testing.T).Context()) == nil {
+			r.t.Fatal("it serves")
+		}
+	}
+	if _, err := do(r.servers[i], "no"); err == nil {
+		r.t.Fatal("it took a change")
+	}
+	if r.servers[i].Status().Waiting == "" {
+		r.t.Error("it does not say why")
+	}
+}
+
+// The passive dies, the active goes on alone and dies, the old passive is started:
+// it must not serve its old data by itself.
+func TestPairOldPassiveWaitsForItsPartnerOrForPromote(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EverySecond)
+	a, b := r.actives()
+	must(t, r.servers[a], "one")
+	r.down(b)
+	must(t, r.servers[a], "two")
+	r.down(a)
+	r.start(b)
+	r.suspended(b, wire.StateStartSuspended)
+	// Its partner comes: it follows.
+	r.start(a)
+	r.until("the one with the data is active", func() bool { return r.leads(a) })
+	r.synced()
+	if err := r.servers[b].Promote(t.Context()); !wire.Is(err, wire.ErrBadRequest) {
+		t.Error("a passive was promoted:", err)
+	}
+	// Once more, and an operator decides.
+	r.down(b)
+	must(t, r.servers[a], "three")
+	r.down(a)
+	r.start(b)
+	r.until("it is suspended", func() bool { return r.servers[b].Status().State == wire.StateStartSuspended })
+	if err := r.servers[b].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(t, r.servers[b], "four")
+	if !r.servers[b].Status().SplitBrainPossible {
+		t.Error("it does not say that a split brain is possible")
+	}
+	r.start(a)
+	r.synced()
+	if !r.leads(b) {
+		t.Error("the promoted one has to give way")
+	}
+	if l := r.lost[a]; len(l) != 1 || l[0].Key != "three" {
+		t.Errorf("what was lost is listed as %v", l)
+	}
+	r.equal("one", "two", "four")
+	if l := r.servers[a].Status().Lost; l == nil || l.Changes != 1 {
+		t.Errorf("status tells of %+v", l)
+	}
+}
+
+// Both go on by themselves: the side that was active keeps its data, and the
+// other one's changes are listed.
+func TestPairSplitBrain(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EverySecond)
+	a, b := r.actives()
+	must(t, r.servers[a], "one")
+	for try := 1; ; try++ {
+		r.isolate(a, true)
+		r.until("the active is alone", func() bool { return r.servers[a].Status().Alone })
+		r.until("the passive goes on, or knows that it slept", func() bool { return r.leads(b) || r.servers[b].Status().Waiting != "" })
+		if r.leads(b) {
+			break
+		}
+		if try == 5 {
+			t.Skip("this machine is too busy: a server sleeps whenever it should not")
+		}
+		r.isolate(a, false)
+		r.synced()
+	}
+	must(t, r.servers[a], "of a")
+	must(t, r.servers[b], "of b")
+	must(t, r.servers[b], "of b 2")
+	if !r.servers[a].Status().SplitBrainPossible || !r.servers[b].Status().SplitBrainPossible {
+		t.Error("a server does not say that a split brain is possible")
+	}
+	r.isolate(a, false)
+	r.until("the loser starts anew", func() bool { return len(r.lost[b]) > 0 })
+	r.synced()
+	if !r.leads(a) {
+		t.Error("the old active had to give way")
+	}
+	must(t, r.servers[a], "two")
+	r.equal("one", "of a", "two")
+	if l := r.lost[b]; len(l) != 2 || l[0].Key != "of b" || l[1].Key != "of b 2" {
+		t.Errorf("what was lost is listed as %v", l)
+	}
+}
+
+// An active one that sleeps and wakes serves nothing.
+func TestPairActiveThatSlept(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EverySecond)
+	a, b := r.actives()
+	must(t, r.servers[a], "one")
+	r.sleep(a)
+	r.until("the passive goes on", func() bool { return r.leads(b) })
+	must(t, r.servers[b], "two")
+	r.wake(a)
+	for range 200 {
+		if r.servers[a].Confirm(t.Context()) == nil {
+			t.Fatal("it serves reads")
+		}
+		if _, err := do(r.servers[a], "no"); err == nil {
+			t.Fatal("it takes changes")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	r.synced()
+	r.equal("one", "two")
+}
+
+// A passive that slept does not know whether it was removed meanwhile.
+func TestPairPassiveThatSlept(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EverySecond)
+	a, b := r.actives()
+	must(t, r.servers[a], "one")
+	r.sleep(b)
+	must(t, r.servers[a], "two")
+	r.until("the active is alone", func() bool { return r.servers[a].Status().Alone })
+	time.Sleep(defaultPairAlone) // asleep for longer than it would wait
+	r.down(a)
+	r.wake(b)
+	r.suspended(b, wire.StatePassiveSuspended)
+	r.start(a)
+	r.synced()
+	r.equal("one", "two")
+}
+
+// A server that went on alone may do so again after a restart.
+func TestPairLoneServerRestarts(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EverySecond)
+	a, b := r.actives()
+	r.down(b)
+	must(t, r.servers[a], "one")
+	r.down(a)
+	r.start(a)
+	r.until("it goes on", func() bool { return r.leads(a) })
+	must(t, r.servers[a], "two")
+	if n, _ := r.servers[a].Reign(); n != 2 {
+		t.Errorf("incarnation %d", n)
+	}
+	r.start(b)
+	r.synced()
+	r.equal("one", "two")
+}
+
+func TestPairHandsOver(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EverySecond)
+	a, b := r.actives()
+	must(t, r.servers[a], "one")
+	if err := r.servers[a].HandOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the other is active", func() bool { return r.leads(b) })
+	r.down(a)
+	must(t, r.servers[b], "two")
+	r.start(a)
+	r.synced()
+	r.equal("one", "two")
+}
+
+func TestIncarnationsOfBothSidesAreJudgedAlike(t *testing.T) {
+	list := []Incarnation{
+		{Number: 1, Owner: "a"}, {Number: 2, Owner: "a", WasActive: true}, {Number: 2, Owner: "b", Forced: true},
+		{Number: 2, Owner: "c", Forced: true}, {Number: 3, Owner: "b", Forced: true},
+	}
+	for i, x := range list {
+		for j, y := range list {
+			if i != j && x.beats(y) == y.beats(x) {
+				t.Errorf("%v and %v", x, y)
+			}
+		}
+	}
+	if !list[1].beats(list[2]) || !list[4].beats(list[1]) {
+		t.Error("the higher number wins, else the side that was active")
+	}
+	h := history(list[:2])
+	ours, theirs := h.forkWith(history{list[0], list[2], list[4]})
+	if !ours.same(list[1]) || !theirs.same(list[2]) {
+		t.Errorf("they fork at %v and %v", ours, theirs)
+	}
+	if b := appendHistory(nil, h); !slices.Equal(b, appendHistory(nil, h)) {
+		t.Error("the same history, other bytes")
+	}
+}

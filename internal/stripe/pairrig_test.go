@@ -1,0 +1,236 @@
+package stripe
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// pairRig is a cluster of two servers in availability mode.
+type pairRig struct {
+	*cluster
+	lost    [2][]LostChange   // what was set aside on each
+	entries map[string]string // index and term of every entry in any log -> kind and checksum
+
+	mu     sync.Mutex
+	asleep map[string]chan struct{} // identity -> closed when it wakes
+}
+
+func newPairRig(t testing.TB, d Durability) *pairRig {
+	r := &pairRig{asleep: map[string]chan struct{}{}, entries: map[string]string{}}
+	cfg := Config{Durability: d, Priority: Availability, Timers: Timers{Heartbeat: defaultPairHeartbeat}}
+	r.cluster = newClusterIn(t, make([]string, 2), cfg, parts{pace: func(id string) {
+		r.mu.Lock()
+		c := r.asleep[id]
+		r.mu.Unlock()
+		if c != nil {
+			<-c
+		}
+	}})
+	t.Cleanup(func() {
+		for i, s := range r.servers {
+			if s != nil {
+				r.wake(i)
+			}
+		}
+	})
+	form(t, r.servers[0])
+	r.synced()
+	return r
+}
+
+// sleep stops a server as SIGSTOP does, as far as others see it: what is sent to
+// and by it lies there until it wakes, and it does not decide anything.
+func (r *pairRig) sleep(i int) {
+	r.isolate(i, true)
+	r.freeze(r.servers[i].id)
+}
+
+func (r *pairRig) wake(i int) {
+	r.thaw(r.servers[i].id)
+	r.isolate(i, false)
+}
+
+func (r *pairRig) down(i int) {
+	if r.servers[i] == nil {
+		return
+	}
+	r.same(i)
+	s := r.servers[i]
+	r.freeze(s.id) // a killed process decides nothing between its last message and its end
+	go func() {
+		<-s.stop
+		r.thaw(s.id)
+	}()
+	r.isolate(i, false)
+	r.kill(i)
+}
+
+func (r *pairRig) freeze(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asleep[id] == nil {
+		r.asleep[id] = make(chan struct{})
+	}
+}
+
+func (r *pairRig) thaw(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.asleep[id]; c != nil {
+		close(c)
+		delete(r.asleep, id)
+	}
+}
+
+// start starts a server, once its former run has let go of its files.
+func (r *pairRig) start(i int) {
+	r.t.Helper()
+	if dir := r.dirs[i]; dir != "" {
+		eventually(r.t, "the files are free", func() bool {
+			lock, err := openLocked(filepath.Join(dir, lockFile))
+			if err == nil {
+				lock.Close()
+			}
+			return err == nil
+		})
+	}
+	r.cluster.start(i)
+}
+
+func (r *pairRig) leads(i int) bool { return r.servers[i] != nil && r.servers[i].leading.Load() }
+
+func (r *pairRig) ops(i int) []string { return r.ledgers[i].list() }
+
+// tend does what a server process does whose data is to be set aside.
+func (r *pairRig) tend() {
+	r.t.Helper()
+	for i, s := range r.servers {
+		if s == nil {
+			continue
+		}
+		select {
+		case <-s.Lost():
+			r.down(i)
+			r.start(i)
+			r.lost[i] = append(r.lost[i], readLost(r.t, r.dirs[i])...)
+		default:
+		}
+	}
+}
+
+// until waits, and restarts servers whose data is set aside.
+func (r *pairRig) until(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		r.tend()
+		if time.Now().After(end) {
+			for i, s := range r.servers {
+				if s != nil {
+					s.pair.mu.Lock()
+					r.t.Logf("server %d: %+v\n%+v", i+1, s.pair.watch, s.pair.kept)
+					s.pair.mu.Unlock()
+					r.t.Logf("%+v", s.Status())
+				}
+			}
+			r.t.Fatalf("not within 30 seconds: %s", what)
+		}
+	}
+}
+
+// actives returns the number of the server that serves, once there is one, and of the other.
+func (r *pairRig) actives() (active, other int) {
+	r.t.Helper()
+	r.until("one server is active", func() bool { return r.leads(0) || r.leads(1) })
+	if r.leads(0) {
+		return 0, 1
+	}
+	return 1, 0
+}
+
+// synced returns when both servers are voters and sure of each other.
+func (r *pairRig) synced() {
+	r.t.Helper()
+	r.until("the servers are a pair", func() bool {
+		leaders := 0
+		for i, s := range r.servers {
+			if s == nil {
+				return false
+			}
+			if r.leads(i) {
+				leaders++
+			}
+			p := s.pair
+			_, both := p.passive()
+			p.mu.Lock()
+			ok := both && p.watch.sure() && p.watch.failed == 0 && p.follows.Number == 0 && !p.forcing &&
+				p.kept.History.tip().same(s.fsm.history().tip()) && p.partner.History.tip().same(p.kept.History.tip())
+			p.mu.Unlock()
+			if !ok {
+				return false
+			}
+		}
+		return leaders == 1
+	})
+}
+
+// same notes the entries in a server's log, and fails where two logs ever had
+// different ones of one index and term.
+func (r *pairRig) same(i int) {
+	r.t.Helper()
+	logs := r.servers[i].logs
+	first, err := logs.FirstIndex()
+	last, err2 := logs.LastIndex()
+	if err != nil || err2 != nil || first == 0 {
+		return
+	}
+	for ; first <= last; first++ {
+		var e raft.Log
+		if logs.GetLog(first, &e) != nil {
+			return // cut short meanwhile
+		}
+		at, is := fmt.Sprintf("entry %d of term %d", e.Index, e.Term), fmt.Sprintf("%v %x", e.Type, e.Data)
+		if old, ok := r.entries[at]; ok && old != is {
+			r.t.Errorf("%s is %q in one log and %q in the other", at, old, is)
+		}
+		r.entries[at] = is
+	}
+}
+
+func readLost(t testing.TB, dir string) (list []LostChange) {
+	if dir == "" {
+		return nil
+	}
+	l := lastLost(dir)
+	if l == nil {
+		t.Error("nothing was set aside")
+		return nil
+	}
+	if l.Fault != "" {
+		t.Error(l.Fault)
+	}
+	f, err := os.Open(filepath.Join(dir, l.Folder, lostList))
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer f.Close()
+	for in := bufio.NewScanner(f); in.Scan(); {
+		var c LostChange
+		if err := json.Unmarshal(in.Bytes(), &c); err != nil {
+			t.Error(err)
+		}
+		list = append(list, c)
+	}
+	if len(list) != l.Changes {
+		t.Errorf("%d changes are listed, and %d are told of", len(list), l.Changes)
+	}
+	return list
+}

@@ -1,0 +1,13 @@
+package stripe
+
+// Serves reports whether this server answers for the stripe now. It costs nearly nothing.
+func (s *Stripe) Serves() bool { return s.active() && !s.closing.Load() }
+
+// Refusal says why this server does not answer for the stripe, as a *wire.Error,
+// or nil where it does.
+func (s *Stripe) Refusal() error {
+	if e := s.readRefusal(); e != nil {
+		return e
+	}
+	return nil
+}
