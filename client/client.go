@@ -174,7 +174,9 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.leave()
-	c.stop()
+	c.mu.Lock()
+	c.stop() // under the lock: no goroutine is started while the last one is awaited
+	c.mu.Unlock()
 	c.wg.Wait() // run has failed what was sent; nothing is sent any more
 	c.mu.Lock()
 	defer c.mu.Unlock()

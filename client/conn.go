@@ -107,9 +107,10 @@ func (c *Client) flushWaiting(cn *conn, buf []byte) {
 	}
 }
 
-// goLocked starts a goroutine that Close awaits; after Close there is nothing to do.
+// goLocked starts a goroutine that Close awaits. Once Close has said its goodbye,
+// and ends the connections, there is nothing to do.
 func (c *Client) goLocked(f func()) {
-	if !c.closed {
+	if c.ctx.Err() == nil {
 		c.wg.Go(f)
 	}
 }

@@ -194,6 +194,9 @@ func newClient(t testing.TB, o Options) *Client {
 	return c
 }
 
+// long ends a test that hangs; no machine is so busy that anything here takes as long.
+const long = time.Minute
+
 func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
@@ -203,7 +206,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 // until polls a condition with a deadline.
 func until(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(long); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("gave up waiting: %s", what)
 		}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -12,12 +13,13 @@ func TestLeaveAtClose(t *testing.T) {
 	for name, f := range map[string]struct {
 		node   bool
 		script func(c *fakeConn, args []string) // of what comes before Close; nil = a healthy server
+		open   bool                             // a change has no answer when Close comes
 		leaves bool
 	}{
-		"after its work":       {true, nil, true},
-		"no node":              {false, nil, false},
-		"a change is open":     {true, func(c *fakeConn, args []string) {}, false},
-		"a change was refused": {true, func(c *fakeConn, args []string) { c.refuse("SESSIONGONE logout") }, true},
+		"after its work":       {true, nil, false, true},
+		"no node":              {false, nil, false, false},
+		"a change is open":     {true, func(c *fakeConn, args []string) {}, true, false},
+		"a change was refused": {true, func(c *fakeConn, args []string) { c.refuse("SESSIONGONE logout") }, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newFake(t, nil)
@@ -32,9 +34,20 @@ func TestLeaveAtClose(t *testing.T) {
 			id := c.Node()
 			until(t, "connected", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.cn != nil })
 			if f.node {
-				_, _ = c.Commit(within(t, 100*time.Millisecond), commit("k"))
+				ctx, giveUp := context.WithCancel(within(t, long))
+				done := make(chan struct{})
+				go func() { defer close(done); _, _ = c.Commit(ctx, commit("k")) }()
+				until(t, "sent", func() bool { return len(server.named(wire.CmdCommit)) == 1 })
+				if f.open {
+					giveUp()
+				}
+				<-done
+				giveUp()
 			}
 			c.Close()
+			if f.leaves { // Close does not always wait until the server has read it
+				until(t, "it left", func() bool { return len(server.named(wire.CmdLeave)) > 0 })
+			}
 			left := server.named(wire.CmdLeave)
 			if (len(left) == 1) != f.leaves || f.leaves && !slices.Equal(left[0].args, []string{wire.CmdLeave, id.String()}) {
 				t.Errorf("sent %v of %v", left, id)
@@ -62,16 +75,17 @@ func TestLeaveIsNoReasonToWait(t *testing.T) {
 				server.usual(c, args)
 			})
 			c := newClient(t, Options{Hosts: []string{server.addr()}, Node: true})
-			if _, err := c.Commit(within(t, 5*time.Second), commit("k")); err != nil {
+			if _, err := c.Commit(within(t, long), commit("k")); err != nil {
 				t.Fatal(err)
 			}
 			closed := make(chan struct{})
 			go func() { c.Close(); close(closed) }()
 			select {
 			case <-closed:
-			case <-time.After(10 * leaveWait):
+			case <-time.After(long): // how long exactly: the next test
 				t.Fatal("Close hangs")
 			}
+			until(t, "it says goodbye", func() bool { return len(server.named(wire.CmdLeave)) > 0 })
 			if n := len(server.named(wire.CmdLeave)); n != 1 {
 				t.Errorf("it said goodbye %d times", n)
 			}
@@ -80,4 +94,23 @@ func TestLeaveIsNoReasonToWait(t *testing.T) {
 			}
 		})
 	}
+}
+
+// leaveWait is all that a silent server takes.
+func TestLeaveWaitsForAMoment(t *testing.T) {
+	in(t, func(t *testing.T) {
+		s := newSeveral(map[string]func(string) string{"a:1": func(cmd string) string {
+			if cmd == wire.CmdLeave {
+				return "-"
+			}
+			return ""
+		}})
+		c := s.client(t, "a:1")
+		get(t, c)
+		at := time.Now()
+		c.Close()
+		if d := time.Since(at); d != leaveWait || s.count("a:1", wire.CmdLeave) != 1 {
+			t.Errorf("Close took %v; said goodbye %d times", d, s.count("a:1", wire.CmdLeave))
+		}
+	})
 }
