@@ -32,18 +32,18 @@ func TestDo(t *testing.T) {
 	})
 	c := newClient(t, Options{Hosts: []string{f.addr()}})
 	for cmd, want := range map[string]string{"ECHO a b": `["ECHO|a|b"]`, "INT": `["42"]`, "MAP": `["k" ""]`} {
-		got, err := c.Do(within(t, time.Second), true, args(strings.Fields(cmd)...)...)
+		got, err := c.Do(within(t, long), true, args(strings.Fields(cmd)...)...)
 		if err != nil || fmt.Sprintf("%q", got) != want {
 			t.Errorf("%s: got %q, %v; want %s", cmd, got, err, want)
 		}
 	}
-	if got, err := c.Do(within(t, time.Second), true, args("NULL")...); got != nil || err != nil {
+	if got, err := c.Do(within(t, long), true, args("NULL")...); got != nil || err != nil {
 		t.Errorf("null: got %q, %v", got, err)
 	}
-	if got, err := c.Do(within(t, time.Second), true, args("EMPTY")...); got == nil || len(got) != 0 || err != nil {
+	if got, err := c.Do(within(t, long), true, args("EMPTY")...); got == nil || len(got) != 0 || err != nil {
 		t.Errorf("empty: got %q, %v", got, err)
 	}
-	if _, err := c.Do(within(t, time.Second), true, args("NO")...); !wire.Is(err, wire.ErrBadRequest) {
+	if _, err := c.Do(within(t, long), true, args("NO")...); !wire.Is(err, wire.ErrBadRequest) {
 		t.Errorf("refusal: %v", err)
 	}
 	if len(f.named(wire.CmdJoin)) != 0 || !c.Node().IsZero() {
@@ -60,7 +60,7 @@ func TestManyCallers(t *testing.T) {
 		wg.Go(func() {
 			for j := range 200 {
 				want := fmt.Sprintf("%d-%d", i, j)
-				got, err := c.Do(within(t, 10*time.Second), true, args("ECHO", want)...)
+				got, err := c.Do(within(t, long), true, args("ECHO", want)...)
 				if err != nil || string(got[0]) != want {
 					t.Errorf("got %q, %v; want %q", got, err, want)
 					return
@@ -96,7 +96,7 @@ func TestUnansweredChangesAreRepeatedInOrder(t *testing.T) {
 	for i := range 5 {
 		wg.Go(func() {
 			w := commit(fmt.Sprint("k", i))
-			if _, err := c.Commit(within(t, 5*time.Second), w); err != nil {
+			if _, err := c.Commit(within(t, long), w); err != nil {
 				t.Error(err)
 			}
 			if w.Node != c.Node() || w.Seq == 0 || w.Low != 1 {
@@ -106,7 +106,7 @@ func TestUnansweredChangesAreRepeatedInOrder(t *testing.T) {
 		until(t, "sent", func() bool { return len(f.named(wire.CmdCommit)) == i+1 || i == 4 })
 	}
 	wg.Wait()
-	if _, err := c.Commit(within(t, 5*time.Second), commit("new")); err != nil {
+	if _, err := c.Commit(within(t, long), commit("new")); err != nil {
 		t.Fatal(err)
 	}
 	all := f.named(wire.CmdCommit)
@@ -137,11 +137,11 @@ func TestCommandOfUnknownFateIsSentOnce(t *testing.T) {
 		c.ok()
 	})
 	c := newClient(t, Options{Hosts: []string{f.addr()}})
-	_, err := c.Do(within(t, 5*time.Second), false, args("INCR", "x")...)
+	_, err := c.Do(within(t, long), false, args("INCR", "x")...)
 	if !errors.Is(err, ErrUnsure) || !wire.Is(err, wire.ErrUnsure) || !strings.Contains(err.Error(), f.addr()) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := c.Do(within(t, 5*time.Second), true, args("GET", "x")...); err != nil {
+	if _, err := c.Do(within(t, long), true, args("GET", "x")...); err != nil {
 		t.Error(err)
 	}
 	if n := len(f.named("INCR")); n != 1 {
@@ -160,7 +160,7 @@ func TestPassingRefusalsAreWaitedOut(t *testing.T) {
 			c.outcome(7)
 		})
 		c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
-		o, err := c.Commit(within(t, 5*time.Second), commit("k"))
+		o, err := c.Commit(within(t, long), commit("k"))
 		all := f.named(wire.CmdCommit)
 		if err != nil || o.Version != 7 || len(all) != 3 {
 			t.Errorf("%s: %+v, %v after %d tries", word, o, err, len(all))
@@ -175,26 +175,31 @@ func TestPassingRefusalsAreWaitedOut(t *testing.T) {
 }
 
 func TestRefusalThatStaysNamesTheServer(t *testing.T) {
-	f := newFake(t, func(c *fakeConn, args []string) { c.refuse("UNCONFIGURED nothing here") })
-	c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
-	_, err := c.Commit(within(t, 100*time.Millisecond), commit("k"))
-	for errors.Is(err, ErrUnsure) && t.Context().Err() == nil { // it ended while a repeat was on its way
-		_, err = c.Commit(within(t, 100*time.Millisecond), commit("k"))
-	}
-	if !wire.Is(err, wire.ErrUnconfigured) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnsure) {
-		t.Errorf("got %v", err)
-	}
-	for _, part := range []string{"TC.COMMIT", f.addr(), "nothing here", "cluster-tool configure"} {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%q lacks %q", err, part)
+	in(t, func(t *testing.T) {
+		s := newSeveral(map[string]func(string) string{"a:1": func(cmd string) string {
+			if cmd == wire.CmdCommit {
+				return "UNCONFIGURED nothing here"
+			}
+			return ""
+		}})
+		c := s.client(t, "a:1")
+		_, err := c.Commit(within(t, 100*time.Millisecond), commit("k"))
+		if !wire.Is(err, wire.ErrUnconfigured) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnsure) {
+			t.Errorf("got %v", err)
 		}
-	}
+		for _, part := range []string{"TC.COMMIT", "a:1", "nothing here", "cluster-tool configure"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q lacks %q", err, part)
+			}
+		}
+		c.Close()
+	})
 }
 
 func TestAdministratorHearsOfUnconfiguredAtOnce(t *testing.T) {
 	f := newFake(t, func(c *fakeConn, args []string) { c.refuse("UNCONFIGURED run cluster-tool configure") })
 	c := newClient(t, Options{Hosts: []string{f.addr()}})
-	if _, err := c.UserSessions(within(t, 5*time.Second), "d", "u"); !wire.Is(err, wire.ErrUnconfigured) || errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.UserSessions(within(t, long), "d", "u"); !wire.Is(err, wire.ErrUnconfigured) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -202,26 +207,32 @@ func TestAdministratorHearsOfUnconfiguredAtOnce(t *testing.T) {
 // A caller that leaves gets its error at once, later callers get their own answers,
 // and the number it left behind is settled when its answer comes.
 func TestAbandonedChange(t *testing.T) {
-	release := make(chan struct{})
+	arrived, release := make(chan struct{}), make(chan struct{})
 	f := newFake(t, nil)
 	f.setScript(func(c *fakeConn, args []string) {
 		if args[2] == "slow" {
+			close(arrived)
 			<-release
 		}
 		f.usual(c, args)
 	})
 	c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
-	if err := c.Open(within(t, 5*time.Second), &wire.Open{Dataset: []byte("d")}); err != nil {
+	if err := c.Open(within(t, long), &wire.Open{Dataset: []byte("d")}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := c.Commit(within(t, 50*time.Millisecond), commit("slow"))
-	if !errors.Is(err, ErrUnsure) || !errors.Is(err, context.DeadlineExceeded) {
+	ctx, leave := context.WithCancel(within(t, long))
+	go func() {
+		<-arrived
+		leave()
+	}()
+	_, err := c.Commit(ctx, commit("slow"))
+	if !errors.Is(err, ErrUnsure) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	close(release)
 	for want := range 3 {
 		w := commit("next")
-		if _, err := c.Commit(within(t, 5*time.Second), w); err != nil || w.Seq != uint64(want)+2 {
+		if _, err := c.Commit(within(t, long), w); err != nil || w.Seq != uint64(want)+2 {
 			t.Errorf("%+v, %v", w.Write, err)
 		}
 		if w.Low > 2 && w.Low != w.Seq || want == 2 && w.Low != w.Seq {
@@ -273,14 +284,14 @@ func TestDatasetIsOpenedAgain(t *testing.T) {
 		f.usual(c, args)
 	})
 	c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
-	if _, err := c.Commit(within(t, 5*time.Second), commit("k")); !wire.Is(err, wire.ErrNoDataset) {
+	if _, err := c.Commit(within(t, long), commit("k")); !wire.Is(err, wire.ErrNoDataset) {
 		t.Errorf("a dataset that was never opened: %v", err)
 	}
-	if err := c.Open(within(t, 5*time.Second), &wire.Open{Dataset: []byte("d"), LockMode: []byte("none")}); err != nil {
+	if err := c.Open(within(t, long), &wire.Open{Dataset: []byte("d"), LockMode: []byte("none")}); err != nil {
 		t.Fatal(err)
 	}
 	w := commit("k")
-	if _, err := c.Commit(within(t, 5*time.Second), w); err != nil || w.Seq != 3 {
+	if _, err := c.Commit(within(t, long), w); err != nil || w.Seq != 3 {
 		t.Errorf("%+v, %v", w.Write, err)
 	}
 	if all := f.named(wire.CmdOpen); len(all) != 2 || strings.Join(all[0].args, " ") != strings.Join(all[1].args, " ") {
@@ -291,12 +302,12 @@ func TestDatasetIsOpenedAgain(t *testing.T) {
 func TestTooBigIsNeverSent(t *testing.T) {
 	f := newFake(t, nil)
 	c := newClient(t, Options{Hosts: []string{f.addr()}, Node: true})
-	if _, err := c.Commit(within(t, 5*time.Second), commit("k")); err != nil { // the fake allows 1 MiB
+	if _, err := c.Commit(within(t, long), commit("k")); err != nil { // the fake allows 1 MiB
 		t.Fatal(err)
 	}
 	w := commit("k")
 	w.Set = []wire.Attribute{{Name: []byte("a"), Value: make([]byte, 1<<20+1)}}
-	if _, err := c.Commit(within(t, 5*time.Second), w); !wire.Is(err, wire.ErrTooBig) {
+	if _, err := c.Commit(within(t, long), w); !wire.Is(err, wire.ErrTooBig) {
 		t.Errorf("got %v", err)
 	}
 	if n := len(f.named(wire.CmdCommit)); n != 1 {
@@ -311,14 +322,14 @@ func TestPushMessages(t *testing.T) {
 	})
 	got := make(chan string, 1)
 	c := newClient(t, Options{Hosts: []string{f.addr()}, Push: func(m [][]byte) { got <- fmt.Sprintf("%s", m) }})
-	if _, err := c.Do(within(t, 5*time.Second), true, args("GET", "k")...); err != nil {
+	if _, err := c.Do(within(t, long), true, args("GET", "k")...); err != nil {
 		t.Fatal(err)
 	}
 	if m := <-got; m != "[news x]" {
 		t.Errorf("got %s", m)
 	}
 	deaf := newClient(t, Options{Hosts: []string{f.addr()}})
-	if _, err := deaf.Do(within(t, 5*time.Second), true, args("GET", "k")...); err != nil {
+	if _, err := deaf.Do(within(t, long), true, args("GET", "k")...); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -385,7 +385,7 @@ func TestSearchHasBounds(t *testing.T) {
 			s.script[fmt.Sprintf("other-%d:1", i)] = serve
 		}
 		c := newClient(t, Options{Hosts: []string{"a:1"}, Node: true, Dial: dial})
-		_, err := c.Do(within(t, 5*time.Second), true, args("GET", "k")...)
+		_, err := c.Do(within(t, long), true, args("GET", "k")...)
 		var e *UnavailableError
 		if !errors.As(err, &e) || len(e.Servers) != maxServers {
 			t.Errorf("got %v", err)

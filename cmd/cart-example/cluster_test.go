@@ -19,7 +19,7 @@ import (
 
 // onCluster returns the configuration of a cart whose sessions are kept at uri.
 func onCluster(name, uri string) config.Cart {
-	return config.Cart{Name: name, Sessions: websessions.Config{URI: uri, Label: name, NonStopTimeout: 10 * time.Second}}
+	return config.Cart{Name: name, Sessions: websessions.Config{URI: uri, Label: name, NonStopTimeout: time.Minute}}
 }
 
 // The tutorial: fill a cart on one node and see it on the other.
@@ -152,7 +152,7 @@ func (o *output) String() string {
 func (o *output) await(t *testing.T, pattern string) []string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(2 * time.Millisecond) {
 		if m := re.FindStringSubmatch(o.String()); m != nil {
 			return m
 		}
@@ -191,13 +191,12 @@ func TestRunServesLogsAndStopsInOrder(t *testing.T) {
 	if got := run(t.Context(), []string{"health", "--ready", "--listen", u.Host}, nil, &healthOut, &errs); got != 0 || healthOut.String() != "ok\n" {
 		t.Errorf("health: status %d, %q, %q", got, healthOut.String(), errs.String())
 	}
-	began := time.Now()
 	stop()
 	if got := <-status; got != 0 {
 		t.Errorf("status %d: %s", got, errs.String())
 	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("the stop took %v", took)
+	if strings.Contains(out.String(), "in haste") {
+		t.Errorf("nothing was under way, and the stop was none in order:\n%s", out.String())
 	}
 	if got := run(t.Context(), []string{"health", "--listen", u.Host}, nil, &healthOut, &errs); got != 1 {
 		t.Errorf("health of a cart that has stopped: status %d", got)
@@ -213,7 +212,7 @@ func TestStopDoesNotWaitForARequestThatHangs(t *testing.T) {
 	go func() {
 		status <- run(ctx, []string{"--listen", "127.0.0.1:0", "--log-level", "debug"}, []string{
 			"TERRACOTTA_WEBSESSIONS_STORE_TCSTORE_URI=terracotta://127.0.0.1:1/shop",
-			"TERRACOTTA_WEBSESSIONS_NON_STOP_TIMEOUT=60s"}, &out, &errs)
+			"TERRACOTTA_WEBSESSIONS_NON_STOP_TIMEOUT=1h"}, &out, &errs)
 	}()
 	address := out.await(t, `url=(http://\S+)`)[1]
 	gone := make(chan struct{})
@@ -224,14 +223,11 @@ func TestStopDoesNotWaitForARequestThatHangs(t *testing.T) {
 		}
 	}()
 	out.await(t, `not ready yet`)
-	began := time.Now()
 	stop()
-	if got := <-status; got != 0 {
+	if got := <-status; got != 0 { // the request waits for an hour
 		t.Errorf("status %d: %s", got, errs.String())
 	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("the stop took %v", took)
-	}
+	out.await(t, `the shop is closed`)
 	<-gone
 }
 
@@ -252,7 +248,7 @@ func TestRunRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errs output
-			got := run(t.Context(), test.args, test.environ, &out, &errs)
+			got := run(t.Context(), append([]string{}, test.args...), test.environ, &out, &errs)
 			if got != test.status || !strings.Contains(errs.String(), test.says) {
 				t.Errorf("status %d, want %d and %q: %s", got, test.status, test.says, errs.String())
 			}

@@ -59,7 +59,7 @@ type visitor struct {
 
 func newVisitor(t *testing.T) visitor {
 	jar, _ := cookiejar.New(nil)
-	return visitor{t, &http.Client{Jar: jar, Timeout: 20 * time.Second,
+	return visitor{t, &http.Client{Jar: jar, Timeout: 2 * time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
