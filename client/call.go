@@ -58,6 +58,7 @@ type call struct {
 	numbers *wire.Write   // the caller's, to be filled in; nil = not wanted
 	done    chan struct{} // cap 1; gets a value when state becomes answered or resting
 	digits  [2][20]byte   // memory for seq and low
+	token   [48]byte      // memory for the token of a commit: a usual one has less
 }
 
 // newCall returns an empty call. The pool is the Client's own, not the package's: a

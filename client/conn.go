@@ -62,10 +62,9 @@ func (c *Client) flush(cn *conn, mine *call) {
 		c.mu.Lock()
 	}
 	for len(cn.out) > 0 {
-		buf := cn.out
-		cn.out, cn.spare = cn.spare[:0], nil
+		buf := cn.takeLocked()
 		if cn.try == nil || mine != nil && mine.state.Load() == answered {
-			c.goLocked(func() { c.flushWaiting(cn, buf) })
+			c.goLocked(func() { c.flushWaiting(cn, buf, 0) })
 			c.mu.Unlock()
 			return
 		}
@@ -77,33 +76,46 @@ func (c *Client) flush(cn *conn, mine *call) {
 			break
 		}
 		if n < len(buf) {
-			c.goLocked(func() { c.flushWaiting(cn, buf[n:]) })
+			c.goLocked(func() { c.flushWaiting(cn, buf, n) })
 			c.mu.Unlock()
 			return
 		}
-		if cap(buf) <= keepBuffer {
-			cn.spare = buf
-		}
+		cn.keepLocked(buf)
 	}
 	cn.flushing = false
 	c.mu.Unlock()
 }
 
-// flushWaiting writes buf and what gathers meanwhile, and may take its time.
-func (c *Client) flushWaiting(cn *conn, buf []byte) {
+// flushWaiting writes buf from n on and what gathers meanwhile, and may take its time.
+func (c *Client) flushWaiting(cn *conn, buf []byte, n int) {
 	for {
-		_, err := cn.nc.Write(buf)
+		_, err := cn.nc.Write(buf[n:])
 		if err != nil {
 			cn.nc.Close() // the reading goroutine finds out and cleans up
 		}
 		c.mu.Lock()
+		cn.keepLocked(buf)
 		if err != nil || len(cn.out) == 0 {
 			cn.flushing = false
 			c.mu.Unlock()
 			return
 		}
-		buf, cn.out = cn.out, nil
+		buf, n = cn.takeLocked(), 0
 		c.mu.Unlock()
+	}
+}
+
+// takeLocked takes what has gathered for writing; the other buffer gathers on.
+func (cn *conn) takeLocked() []byte {
+	buf := cn.out
+	cn.out, cn.spare = cn.spare[:0], nil
+	return buf
+}
+
+// keepLocked keeps a buffer that was written for the next turn.
+func (cn *conn) keepLocked(buf []byte) {
+	if cap(buf) <= keepBuffer {
+		cn.spare = buf
 	}
 }
 

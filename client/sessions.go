@@ -74,29 +74,29 @@ func (c *Client) Load(ctx context.Context, l *wire.Load) (wire.Session, error) {
 
 // Create makes a new session.
 func (c *Client) Create(ctx context.Context, w *wire.Create) (wire.Outcome, error) {
-	return c.write(ctx, &w.Write, w.AppendArgs)
+	return c.write(ctx, &w.Write, func(k *call) [][]byte { return w.AppendArgs(k.args) })
 }
 
 // Commit changes attributes of a session.
 func (c *Client) Commit(ctx context.Context, w *wire.Commit) (wire.Outcome, error) {
-	return c.write(ctx, &w.Write, w.AppendArgs)
+	return c.write(ctx, &w.Write, func(k *call) [][]byte { return w.AppendWith(k.args, k.token[:0]) })
 }
 
 // Invalidate ends a session for good.
 func (c *Client) Invalidate(ctx context.Context, w *wire.Invalidate) (wire.Outcome, error) {
-	return c.write(ctx, &w.Write, w.AppendArgs)
+	return c.write(ctx, &w.Write, func(k *call) [][]byte { return w.AppendArgs(k.args) })
 }
 
 // Renew gives a session a new key, and perhaps a user.
 func (c *Client) Renew(ctx context.Context, w *wire.Renew) (wire.Outcome, error) {
-	return c.write(ctx, &w.Write, w.AppendArgs)
+	return c.write(ctx, &w.Write, func(k *call) [][]byte { return w.AppendArgs(k.args) })
 }
 
-// write sends a change. A refusal is in the error, never in the Outcome.
-func (c *Client) write(ctx context.Context, w *wire.Write, appendArgs func([][]byte) [][]byte) (wire.Outcome, error) {
+// write sends a change; arguments appends them to those of the call. A refusal is in the error, never in the Outcome.
+func (c *Client) write(ctx context.Context, w *wire.Write, arguments func(*call) [][]byte) (wire.Outcome, error) {
 	for tries := 0; ; tries++ {
 		k := c.newCall(change)
-		k.args = appendArgs(k.args)
+		k.args = arguments(k)
 		k.numbers = w
 		var o wire.Outcome
 		err := c.call(ctx, k, func(answer [][]byte) (err error) {

@@ -90,6 +90,8 @@ type Reader struct {
 	spans []span // arguments parsed
 
 	args [][]byte // handed out by the last ReadCommand
+
+	short []byte // what is left of the piece that short answers share, see ReadStrings
 }
 
 // NewReader returns a Reader.

@@ -7,7 +7,8 @@ import (
 
 // ReadStrings reads a reply that is an array of strings and appends them to dst.
 // They share one piece of memory, so that an answer of many parts costs one
-// allocation, and whoever keeps one of them keeps all.
+// allocation, and whoever keeps one of them keeps all. Short answers, such as those
+// to changes, share a piece of 1 KiB with their neighbours.
 //
 // ok is false, and nothing has been consumed, where the next reply is something
 // else, or so large that its memory must grow with what arrives: ReadReply reads
@@ -64,10 +65,31 @@ func (r *Reader) again() {
 // cut appends copies of the strings that were parsed, and moves on.
 func (r *Reader) cut(dst [][]byte) [][]byte {
 	first, last := r.spans[0].from, r.spans[len(r.spans)-1].to
-	own := bytes.Clone(r.buf[r.start+int(first) : r.start+int(last)])
+	own := r.clone(r.buf[r.start+int(first) : r.start+int(last)])
 	for _, s := range r.spans {
 		dst = append(dst, own[s.from-first:s.to-first:s.to-first])
 	}
 	r.next()
 	return dst
+}
+
+// An answer of up to shortAnswer bytes is copied into a piece of shortPiece bytes
+// that it shares with others.
+const (
+	shortAnswer = 64
+	shortPiece  = 1 << 10
+)
+
+// clone returns a copy of b that nobody changes.
+func (r *Reader) clone(b []byte) []byte {
+	if len(b) == 0 || len(b) > shortAnswer {
+		return bytes.Clone(b)
+	}
+	if len(r.short) < len(b) {
+		r.short = make([]byte, shortPiece)
+	}
+	own := r.short[:len(b)]
+	r.short = r.short[len(b):]
+	copy(own, b)
+	return own
 }

@@ -85,3 +85,27 @@ func TestReadStringsTakesOnePieceOfMemory(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestShortAnswersShareTheirMemory(t *testing.T) {
+	const answer = "*4\r\n$1\r\n4\r\n$5\r\n12345\r\n$1\r\n0\r\n$7\r\n0.1.2.3\r\n"
+	src := strings.NewReader("")
+	r := NewReader(src, Limits{})
+	var list [][]byte
+	allocs := testing.AllocsPerRun(100, func() {
+		src.Reset(strings.Repeat(answer, 20))
+		for range 20 {
+			if list, _, _ = r.ReadStrings(list[:0], true); len(list) != 4 {
+				t.Fatalf("%d strings", len(list))
+			}
+		}
+	})
+	if allocs > 2 {
+		t.Errorf("%v allocations for 20 answers", allocs)
+	}
+	src.Reset("*2\r\n$1\r\n9\r\n$30\r\n" + strings.Repeat("x", 30) + "\r\n")
+	next, _, _ := r.ReadStrings(nil, true)
+	_ = append(list[3], "over"...) // whoever appends gets memory of its own
+	if string(next[0]) != "9" || string(list[0]) != "4" || string(list[3]) != "0.1.2.3" {
+		t.Errorf("one answer is written over another: %q, %q", list, next)
+	}
+}

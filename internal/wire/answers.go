@@ -129,8 +129,8 @@ func ParseJoined(a [][]byte) (j Joined, err error) {
 
 // answer splits an answer into a walker over the header fields that this build
 // knows and what follows the header.
-func answer(cmd string, a [][]byte, known int) (p *args, rest [][]byte) {
-	p = &args{cmd: cmd, a: a}
+func answer(cmd string, a [][]byte, known int) (p args, rest [][]byte) {
+	p = args{cmd: cmd, a: a}
 	n := p.uint("number of header fields")
 	if p.err == nil && (n < uint64(known) || n-1 > uint64(len(p.a))) {
 		p.fail("answer announces %d header fields and has %d; at least %d are needed", n, len(a), known)

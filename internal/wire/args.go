@@ -17,12 +17,12 @@ func parseUint(b []byte) (uint64, error) {
 		return 0, fmt.Errorf("%q is not a whole number", clip(b))
 	}
 	var n uint64
-	for _, c := range b {
-		if c < '0' || c > '9' {
+	for i, c := range b {
+		d := uint64(c - '0') // large where c is below '0', too
+		if d > 9 {
 			return 0, fmt.Errorf("%q is not a whole number", clip(b))
 		}
-		d := uint64(c - '0')
-		if n > (math.MaxUint64-d)/10 {
+		if i == 19 && n > (math.MaxUint64-d)/10 { // 19 digits always fit
 			return 0, fmt.Errorf("%q is too large", b)
 		}
 		n = n*10 + d

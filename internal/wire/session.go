@@ -23,10 +23,10 @@ func (m LoadMode) arg() []byte {
 	return []byte{byte(m)}
 }
 
-// head appends what every Write starts with.
-func (w *Write) head(dst [][]byte, cmd []byte) [][]byte {
+// head appends what every Write starts with. The token is written behind scratch.
+func (w *Write) head(dst [][]byte, cmd, scratch []byte) [][]byte {
 	return append(dst, cmd, w.Dataset, w.Key, nodeArg(w.Node),
-		uintArg(w.Seq), uintArg(w.Low), w.Token.AppendTo(nil))
+		uintArg(w.Seq), uintArg(w.Low), w.Token.AppendTo(scratch)[len(scratch):])
 }
 
 func (p *args) write(w *Write) {
@@ -52,7 +52,7 @@ func appendAttributes(dst [][]byte, set []Attribute) [][]byte {
 // AppendArgs appends the command and its arguments:
 // TC.CREATE dataset key node seq low token idle-ms absolute-ms user n (name value)*n
 func (c *Create) AppendArgs(dst [][]byte) [][]byte {
-	dst = append(c.head(dst, cmdCreate), msArg(c.Idle), msArg(c.Absolute), c.User)
+	dst = append(c.head(dst, cmdCreate, nil), msArg(c.Idle), msArg(c.Absolute), c.User)
 	return appendAttributes(dst, c.Set)
 }
 
@@ -77,8 +77,12 @@ func (p *args) user() []byte {
 
 // AppendArgs appends the command and its arguments:
 // TC.COMMIT dataset key node seq low token idle-ms n (name value)*n m name*m
-func (c *Commit) AppendArgs(dst [][]byte) [][]byte {
-	dst = append(c.head(dst, cmdCommit), msArg(c.Idle))
+func (c *Commit) AppendArgs(dst [][]byte) [][]byte { return c.AppendWith(dst, nil) }
+
+// AppendWith is AppendArgs for a client that sends many: the token is written into
+// the room behind scratch, which must not be used for anything else before the command is sent.
+func (c *Commit) AppendWith(dst [][]byte, scratch []byte) [][]byte {
+	dst = append(c.head(dst, cmdCommit, scratch), msArg(c.Idle))
 	dst = appendAttributes(dst, c.Set)
 	dst = append(dst, uintArg(uint64(len(c.Remove))))
 	return append(dst, c.Remove...)
@@ -103,7 +107,7 @@ func ParseCommit(a [][]byte) (c Commit, err error) {
 // AppendArgs appends the command and its arguments:
 // TC.INVALIDATE dataset key node seq low token reason
 func (c *Invalidate) AppendArgs(dst [][]byte) [][]byte {
-	return append(c.head(dst, cmdInvalidate), c.Reason)
+	return append(c.head(dst, cmdInvalidate, nil), c.Reason)
 }
 
 // ParseInvalidate parses the arguments after the command's name.
@@ -123,7 +127,7 @@ func ParseInvalidate(a [][]byte) (c Invalidate, err error) {
 // AppendArgs appends the command and its arguments:
 // TC.RENEW dataset key node seq low token newkey grace-ms [USER user]
 func (c *Renew) AppendArgs(dst [][]byte) [][]byte {
-	dst = append(c.head(dst, cmdRenew), c.NewKey, msArg(c.Grace))
+	dst = append(c.head(dst, cmdRenew, nil), c.NewKey, msArg(c.Grace))
 	if c.SetUser {
 		dst = append(dst, []byte("USER"), c.User)
 	}
