@@ -175,7 +175,7 @@ func (s *Session) beginUpdate(ctx context.Context, name string, fresh bool) (upd
 // refreshLocked reads one attribute again, with a ticket of its own. The others
 // stay as the request has seen them.
 func (s *Session) refreshLocked(ctx context.Context, name string, a *attr) error {
-	answer, err := s.load(ctx, s.key)
+	answer, err := s.loadLocked(ctx, s.key)
 	if err != nil {
 		return err
 	}

@@ -9,9 +9,11 @@ import (
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-func (s *Session) load(ctx context.Context, key string) (wire.Session, error) {
+func (s *Session) loadLocked(ctx context.Context, key string) (wire.Session, error) {
 	s.m.stats.loads.Add(1)
-	return ask(ctx, &s.patience, s.m.b, "read session", backend.load, &wire.Load{Key: []byte(key), Mode: wire.LoadRead})
+	l := &s.usualLocked().load
+	*l = wire.Load{Key: s.keyLocked(key), Mode: wire.LoadRead}
+	return ask(ctx, &s.patience, s.m.b, "read session", backend.load, l)
 }
 
 func (s *Session) create(ctx context.Context, w *wire.Create) (wire.Outcome, error) {
@@ -69,7 +71,7 @@ func (s *Session) createLocked(ctx context.Context) error {
 			return err
 		}
 		if a.has {
-			w.Set = append(w.Set, wire.Attribute{Name: []byte(a.name), Value: a.cur})
+			w.Set = append(w.Set, wire.Attribute{Name: a.arg, Value: a.cur})
 		}
 	}
 	if len(w.Set) == 0 && !s.saving {
@@ -96,15 +98,22 @@ func (s *Session) createLocked(ctx context.Context) error {
 // there is one ticket unless Update was used. only, if not nil, restricts it to
 // one attribute. It returns the attributes that another request changed first.
 func (s *Session) commitLocked(ctx context.Context, only *attr) (dropped []string, err error) {
-	var commits []*wire.Commit
+	var few [1]*wire.Commit
+	commits := few[:0]
 	under := func(t wire.Token) *wire.Commit {
 		for _, c := range commits {
 			if c.Token == t {
 				return c
 			}
 		}
-		c := &wire.Commit{Idle: wire.KeepIdle}
-		c.Token, c.Key = t, []byte(s.key)
+		var c *wire.Commit
+		if own := s.usualLocked(); len(commits) == 0 {
+			c = &own.commit
+			*c = wire.Commit{Idle: wire.KeepIdle, Set: own.set[:0]}
+		} else {
+			c = &wire.Commit{Idle: wire.KeepIdle}
+		}
+		c.Token, c.Key = t, s.keyLocked(s.key)
 		commits = append(commits, c)
 		return c
 	}
@@ -120,9 +129,9 @@ func (s *Session) commitLocked(ctx context.Context, only *attr) (dropped []strin
 		}
 		c := under(a.ticket)
 		if a.has {
-			c.Set = append(c.Set, wire.Attribute{Name: []byte(a.name), Value: a.cur})
+			c.Set = append(c.Set, wire.Attribute{Name: a.arg, Value: a.cur})
 		} else {
-			c.Remove = append(c.Remove, []byte(a.name))
+			c.Remove = append(c.Remove, a.arg)
 		}
 	}
 	if s.idleSet && only == nil {
@@ -180,7 +189,7 @@ func (s *Session) Invalidate(ctx context.Context) error {
 		s.m.stats.ended(s.m.now().Sub(s.readAt) + s.age)
 		s.endedLocked(s.key, "logout")
 	}
-	if len(s.m.candidates(s.r)) > 0 || s.cookie != "" {
+	if len(s.m.candidates(nil, s.r)) > 0 || s.cookie != "" {
 		s.cookie = s.m.setCookie(s.r, "")
 	}
 	s.forgetLocked()
@@ -215,7 +224,7 @@ func (s *Session) RenewID(ctx context.Context) error {
 		return err
 	}
 	// Perhaps another request has renewed it since this one read it.
-	answer, again := s.load(ctx, s.key)
+	answer, again := s.loadLocked(ctx, s.key)
 	if again != nil || string(answer.Key) == s.key {
 		return err
 	}
@@ -247,7 +256,7 @@ func (s *Session) Login(ctx context.Context, user string) error {
 		if !errors.Is(err, ErrInvalidated) || round == rounds {
 			return err
 		}
-		answer, err := s.load(ctx, s.key)
+		answer, err := s.loadLocked(ctx, s.key)
 		switch {
 		case err == nil:
 			s.key = string(answer.Key)
@@ -304,11 +313,15 @@ func (s *Session) settle() error {
 	s.mu.Lock()
 	defer s.unlock()
 	defer func() { s.finished = true }()
-	ctx, cancel := s.m.outlive(s.r.Context())
-	defer cancel()
 	switch {
 	case s.loadErr != nil && !s.seen:
 		return s.loadErr
+	case s.phase < pending:
+		return nil
+	}
+	ctx, cancel := s.m.outlive(s.r.Context())
+	defer cancel()
+	switch {
 	case s.phase == pending:
 		return s.createLocked(ctx)
 	case s.phase == live:

@@ -94,20 +94,34 @@ func (m *Sessions) secure(r *http.Request) bool {
 	return strings.EqualFold(strings.TrimSpace(first), "https")
 }
 
-// candidates returns the tokens that the request's cookies carry, without
-// repetitions, at most maxCandidates.
-func (m *Sessions) candidates(r *http.Request) []string {
-	if len(r.Header["Cookie"]) == 0 {
-		return nil
+// candidates appends the tokens that the request's cookies carry, without
+// repetitions, at most maxCandidates. It finds those that r.CookiesNamed finds, and
+// makes nothing of all the others: every request comes here.
+func (m *Sessions) candidates(tokens []string, r *http.Request) []string {
+	lines := r.Header["Cookie"]
+	if len(lines) == 0 {
+		return tokens
 	}
-	var tokens []string
-	for _, c := range r.CookiesNamed(m.cookieName(m.secure(r))) {
-		token, ok := parseToken(c.Value)
-		if !ok || slices.Contains(tokens, token) {
-			continue
-		}
-		if tokens = append(tokens, token); len(tokens) == maxCandidates {
-			break
+	const space = " \t\r\n" // net/http trims no other
+	wanted := m.cookieName(m.secure(r))
+	for _, rest := range lines {
+		for rest != "" {
+			var part string
+			part, rest, _ = strings.Cut(rest, ";")
+			name, value, _ := strings.Cut(strings.Trim(part, space), "=")
+			if strings.Trim(name, space) != wanted {
+				continue
+			}
+			if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
+				value = value[1 : n-1]
+			}
+			token, ok := parseToken(value)
+			if !ok || slices.Contains(tokens, token) {
+				continue
+			}
+			if tokens = append(tokens, token); len(tokens) == maxCandidates {
+				return tokens
+			}
 		}
 	}
 	return tokens

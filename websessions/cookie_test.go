@@ -1,8 +1,10 @@
 package websessions
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -220,6 +222,42 @@ func TestSeveralCookiesAreTriedUpToABound(t *testing.T) {
 	one(m, readNote, unknown(100))
 	if n := b.loads.Load(); n != maxCandidates {
 		t.Fatalf("100 cookies cost %d loads", n)
+	}
+}
+
+// The tokens found are those in the cookies that net/http finds.
+func TestCandidatesAreThoseOfNetHTTP(t *testing.T) {
+	m := newTest(t)
+	name := m.cookieName(false)
+	a, b, c, d, e := newToken(""), newToken(""), newToken(""), newToken(""), newToken("")
+	pieces := []string{a, a, b, b, c, d, e, a + ".route", a + ".ro te", a[1:], name, name, name, name + "x", strings.ToLower(name), "other", name + "=", name + " =", "=", "=", ";", ";", ";", "; ", "; ",
+		" ", "\t", `"`, `"`, ",", "\\", "\x00", "é", "\r", "\v"}
+	found := 0
+	for range 20_000 {
+		r := httptest.NewRequest("GET", "/", nil)
+		for range rand.IntN(3) {
+			var line strings.Builder
+			for range rand.IntN(12) {
+				line.WriteString(pieces[rand.IntN(len(pieces))])
+			}
+			for range rand.IntN(7) {
+				line.WriteString(";" + name + "=" + pieces[rand.IntN(7)])
+			}
+			r.Header["Cookie"] = append(r.Header["Cookie"], line.String())
+		}
+		var want []string
+		for _, c := range r.CookiesNamed(name) {
+			if token, ok := parseToken(c.Value); ok && !slices.Contains(want, token) && len(want) < maxCandidates {
+				want = append(want, token)
+			}
+		}
+		if got := m.candidates(nil, r); !slices.Equal(got, want) {
+			t.Fatalf("%q has %q, not %q", r.Header["Cookie"], got, want)
+		}
+		found += len(want)
+	}
+	if found < 10_000 {
+		t.Fatalf("only %d cookies were found: this test looks at nothing", found)
 	}
 }
 

@@ -68,6 +68,13 @@ type hijacking struct{ w *writer }
 
 func (h hijacking) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.w.hijack() }
 
+// fullDress is what net/http's own writer allows over HTTP/1.
+type fullDress struct {
+	*writer
+	flushing
+	hijacking
+}
+
 // dressed returns the writer with those of Flusher, Hijacker and Pusher that
 // hold for what is below: handlers ask for them by type assertion.
 func (w *writer) dressed() http.ResponseWriter {
@@ -87,11 +94,8 @@ func (w *writer) dressed() http.ResponseWriter {
 			http.Pusher
 		}{w, f, h, push}
 	case flush && hijack:
-		return struct {
-			*writer
-			flushing
-			hijacking
-		}{w, f, h}
+		w.full = fullDress{w, f, h}
+		return &w.full
 	case flush && pushes:
 		return struct {
 			*writer

@@ -16,12 +16,12 @@ const heal = time.Second
 // back, so that a response that streams for hours has it for each trouble anew.
 type patience struct {
 	limit time.Duration // negative = none
+	waits *sync.Pool    // of *waiting
 
 	mu   sync.Mutex // held during an operation, guards what follows
 	used time.Duration
 	last time.Time // when used was right
 	vain error     // what the cluster said when the request had waited in vain
-	wait waiting
 }
 
 // ask runs one operation within p; what says in its error what was tried. The
@@ -40,9 +40,14 @@ func ask[W, A any](ctx context.Context, p *patience, b backend, what string,
 		p.last = began
 		return answer, explain(what, p.vain)
 	}
-	p.wait.begin(ctx, began.Add(p.limit-p.used))
-	answer, err = op(b, &p.wait, w)
-	p.wait.end()
+	wait, _ := p.waits.Get().(*waiting)
+	if wait == nil {
+		wait = &waiting{}
+	}
+	wait.begin(ctx, began.Add(p.limit-p.used))
+	answer, err = op(b, wait, w)
+	wait.end()
+	p.waits.Put(wait)
 
 	p.last, p.vain = time.Now(), nil
 	p.used += p.last.Sub(began)
@@ -55,10 +60,11 @@ func ask[W, A any](ctx context.Context, p *patience, b backend, what string,
 // linger is how long an operation takes before it listens to its caller's context.
 const linger = 10 * time.Millisecond
 
-// waiting is the context of one operation after the other: the caller's, with a
-// deadline. context.WithTimeout would cost a fifth of a request's allocations;
-// this one costs nothing where nobody asks for Done, and a channel and a timer
-// for all operations of a request where somebody does.
+// waiting is the context of one operation after the other, also of other
+// requests: the caller's, with a deadline. context.WithTimeout would cost a fifth
+// of a request's allocations. This one uses its channel and its timer again.
+// Behind an operation that was quick the timer is left to ring, within linger:
+// to stop and set it each time costs more.
 type waiting struct {
 	context.Context           // the caller's
 	deadline        time.Time // of this operation
@@ -67,7 +73,8 @@ type waiting struct {
 	running  bool
 	err      error
 	done     chan struct{} // nil until it is asked for
-	timer    *time.Timer   // runs look
+	timer    *time.Timer   // runs ring
+	rings    time.Time     // when timer rings next; zero = it does not
 	unlisten func() bool   // nil until the caller's context is listened to
 }
 
@@ -86,21 +93,32 @@ func (w *waiting) begin(ctx context.Context, deadline time.Time) {
 func (w *waiting) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.running = false
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-	if w.unlisten != nil {
+	w.running, w.Context = false, context.Background()
+	if w.unlisten != nil { // it was slow, and the timer waits for the deadline
 		w.unlisten()
-		w.unlisten = nil
+		w.timer.Stop()
+		w.unlisten, w.rings = nil, time.Time{}
 	}
 }
 
-// look ends the context when it is time, and else sees to it that it is looked
-// at again. A look that comes too late, in the next operation, does no harm.
+// ring looks, and notes that the timer has come to rest.
+func (w *waiting) ring() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rings = time.Time{}
+	w.lookLocked()
+}
+
+// look is called when the caller's context ends.
 func (w *waiting) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.lookLocked()
+}
+
+// lookLocked ends the context when it is time, and else sees to it that it is looked
+// at again. A look that comes too late, in the next operation, does no harm.
+func (w *waiting) lookLocked() {
 	if !w.running || w.err != nil || w.done == nil {
 		return
 	}
@@ -115,7 +133,21 @@ func (w *waiting) look() {
 	if w.unlisten == nil {
 		w.unlisten = context.AfterFunc(w.Context, w.look)
 	}
-	w.timer.Reset(left)
+	w.ringLocked(left)
+}
+
+// ringLocked has the timer ring after d, if it does not do so earlier anyway.
+func (w *waiting) ringLocked(d time.Duration) {
+	due := time.Now().Add(d)
+	switch {
+	case w.timer == nil:
+		w.timer = time.AfterFunc(d, w.ring)
+	case w.rings.IsZero() || due.Before(w.rings):
+		w.timer.Reset(d)
+	default:
+		return
+	}
+	w.rings = due
 }
 
 // Done implements context.Context.
@@ -125,13 +157,8 @@ func (w *waiting) Done() <-chan struct{} {
 	if w.done == nil {
 		w.done = make(chan struct{})
 	}
-	first := min(linger, time.Until(w.deadline))
-	switch {
-	case w.err != nil:
-	case w.timer == nil:
-		w.timer = time.AfterFunc(first, w.look)
-	case w.unlisten == nil:
-		w.timer.Reset(first)
+	if w.err == nil && w.unlisten == nil {
+		w.ringLocked(min(linger, time.Until(w.deadline)))
 	}
 	return w.done
 }

@@ -188,12 +188,33 @@ func TestWithoutTimeout(t *testing.T) {
 	})
 }
 
-// A request leaves no timer and no listener behind.
+// An operation leaves no listener behind, a slow one no timer, and a quick one
+// only one that rings soon and does no more.
 func TestWaitingEndsClean(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithCancel(bg)
 		defer cancel()
 		var w waiting
+		for range 3 {
+			for range 3 {
+				w.begin(parent, time.Now().Add(time.Minute))
+				w.Done()
+				time.Sleep(linger / 4)
+				w.end()
+			}
+			w.begin(parent, time.Now().Add(linger/10)) // the timer that still runs would be late
+			if d := took(func() { <-w.Done() }); d != linger/10 {
+				t.Fatalf("it ended after %v", d)
+			}
+			w.end()
+			time.Sleep(linger)
+			synctest.Wait()
+			w.mu.Lock()
+			if w.unlisten != nil || !w.rings.IsZero() || w.timer.Stop() {
+				t.Fatal("the timer of a quick operation goes on")
+			}
+			w.mu.Unlock()
+		}
 		for range 3 {
 			w.begin(parent, time.Now().Add(time.Minute))
 			first := w.Done()

@@ -70,11 +70,35 @@ type Session struct {
 	idleSet  bool     // idleMax is to be committed
 	attrs    []*attr  // those touched, by name
 	events   []func() // hooks to call once mu is free
+	own      *usual   // made with the first load or change
 }
+
+// usual is the memory of what a usual request needs once it uses its session:
+// one load, one attribute, one commit.
+type usual struct {
+	load   wire.Load
+	commit wire.Commit
+	set    [1]wire.Attribute
+	attr   attr
+	attrs  [4]*attr
+	key    [tagLen + 1 + hashLen]byte
+}
+
+func (s *Session) usualLocked() *usual {
+	if s.own == nil {
+		s.own = &usual{}
+		s.attrs = s.own.attrs[:0]
+	}
+	return s.own
+}
+
+// keyLocked returns key as bytes, which the next call may overwrite.
+func (s *Session) keyLocked(key string) []byte { return append(s.usualLocked().key[:0], key...) }
 
 // attr is an attribute that the request has touched.
 type attr struct {
 	name    string
+	arg     []byte // name, as the cluster takes it; never changed
 	base    []byte // as the cluster has it, so far as the request knows
 	hasBase bool
 	cur     []byte // as the request has it
@@ -128,9 +152,10 @@ func (s *Session) readyLocked(ctx context.Context) error {
 	case s.phase != unread:
 		return nil
 	}
-	for _, token := range s.m.candidates(s.r) {
+	var few [maxCandidates]string
+	for _, token := range s.m.candidates(few[:0], s.r) {
 		key := keyOf(token)
-		answer, err := s.load(ctx, key)
+		answer, err := s.loadLocked(ctx, key)
 		if err == nil {
 			s.adoptLocked(key, answer)
 			return nil
@@ -162,8 +187,10 @@ func reason(err error) string {
 }
 
 func (s *Session) adoptLocked(asked string, a wire.Session) {
-	s.phase, s.key, s.user, s.ticket = live, string(a.Key), string(a.User), a.Token
-	s.renewed = s.key != asked
+	s.phase, s.key, s.user, s.ticket = live, asked, string(a.User), a.Token
+	if s.renewed = string(a.Key) != asked; s.renewed {
+		s.key = string(a.Key)
+	}
 	s.read, s.readAt = a.Attributes, s.m.now()
 	s.age, s.idle, s.idleMax, s.left = a.Age, a.Idle, a.IdleMax, a.Remaining
 }
@@ -174,10 +201,17 @@ func (s *Session) attrLocked(name string) *attr {
 	if ok {
 		return s.attrs[i]
 	}
-	a := &attr{name: name, ticket: s.ticket}
+	a := &s.usualLocked().attr
+	if a.arg != nil { // in use
+		a = &attr{}
+	}
+	*a = attr{name: name, ticket: s.ticket}
 	if r := slices.IndexFunc(s.read, func(r wire.Attribute) bool { return string(r.Name) == name }); r >= 0 {
+		a.arg = s.read[r].Name
 		a.base, a.hasBase = s.read[r].Value, true
 		a.cur, a.has = a.base, true
+	} else {
+		a.arg = []byte(name)
 	}
 	s.attrs = slices.Insert(s.attrs, i, a)
 	return a

@@ -48,6 +48,7 @@ type Sessions struct {
 	log       *slog.Logger
 	now       func() time.Time
 	stats     counters
+	waits     sync.Pool // of *waiting, those at rest
 	warnPlain sync.Once
 
 	mu      sync.Mutex    // guards what follows
@@ -91,6 +92,27 @@ func newSessions(cfg Config, b backend, now func() time.Time) *Sessions {
 // sessionKey is where Handler keeps the *Session in a request's context.
 type sessionKey struct{}
 
+// request is what Handler needs for one request, in one piece of memory.
+type request struct {
+	session Session
+	writer  writer
+	context sessionContext
+}
+
+// sessionContext is the context of a request with its session.
+type sessionContext struct {
+	context.Context
+	s *Session
+}
+
+// Value implements context.Context.
+func (c *sessionContext) Value(key any) any {
+	if _, ok := key.(sessionKey); ok {
+		return c.s
+	}
+	return c.Context.Value(key)
+}
+
 // FromContext returns the request's session; it panics outside Handler.
 func FromContext(ctx context.Context) *Session {
 	s, ok := ctx.Value(sessionKey{}).(*Session)
@@ -118,9 +140,11 @@ func (m *Sessions) Handler(next http.Handler) http.Handler {
 }
 
 func (m *Sessions) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	s := &Session{m: m, patience: patience{limit: m.cfg.NonStopTimeout}}
-	s.r = r.WithContext(context.WithValue(r.Context(), sessionKey{}, s))
-	out := &writer{w: w, s: s, remain: -1}
+	q := &request{}
+	s, out := &q.session, &q.writer
+	q.context = sessionContext{r.Context(), s}
+	s.m, s.r, s.patience.limit, s.patience.waits = m, r.WithContext(&q.context), m.cfg.NonStopTimeout, &m.waits
+	out.w, out.s, out.remain = w, s, -1
 	defer out.release()
 	returned := false
 	defer func() {
@@ -189,7 +213,7 @@ func (m *Sessions) patienceOf(ctx context.Context) *patience {
 	if s, ok := ctx.Value(sessionKey{}).(*Session); ok && s.m == m {
 		return &s.patience
 	}
-	return &patience{limit: m.cfg.NonStopTimeout}
+	return &patience{limit: m.cfg.NonStopTimeout, waits: &m.waits}
 }
 
 // InvalidateUser ends all sessions of a user on all nodes and returns how many

@@ -34,6 +34,9 @@ type writer struct {
 	failed    error  // an error page has replaced the response
 	remain    int64  // of a declared length while streaming; -1 = not declared
 	tail      []byte // the held last byte
+
+	vary [1]string // memory for the header's line
+	full fullDress // what dressed returns with net/http below
 }
 
 func (w *writer) Header() http.Header { return w.w.Header() }
@@ -164,7 +167,12 @@ func (w *writer) header() error {
 	cookie, used, err := w.s.beforeHeader()
 	h := w.Header()
 	if used {
-		h.Add("Vary", "Cookie")
+		if len(h["Vary"]) > 0 {
+			h.Add("Vary", "Cookie")
+		} else {
+			w.vary[0] = "Cookie"
+			h["Vary"] = w.vary[:]
+		}
 	}
 	if cookie != "" {
 		h.Add("Set-Cookie", cookie)
