@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,10 @@ type side struct {
 	host string // on the network
 	node *client.Client
 
+	slow atomic.Bool // leaves the other side time to overtake it
+
 	mu    sync.Mutex
+	index uint64         // largest store index that was acknowledged
 	acked []acked        // sessions that were created, each once
 	last  map[string]int // session that only this side changes -> value acknowledged last
 }
@@ -46,10 +50,10 @@ func (s *side) use(ctx context.Context, id int, apart func() bool) {
 		began := apart()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_, err := s.node.Create(ctx, &wire.Create{Write: wire.Write{Dataset: []byte(dataset), Key: []byte(key)}, Set: text(0)})
+		o, err := s.node.Create(ctx, &wire.Create{Write: wire.Write{Dataset: []byte(dataset), Key: []byte(key)}, Set: text(0)})
 		if err == nil {
 			s.mu.Lock()
-			s.acked = append(s.acked, acked{key, began && apart()})
+			s.acked, s.index = append(s.acked, acked{key, began && apart()}), max(s.index, o.Version)
 			s.mu.Unlock()
 		}
 		return err
@@ -79,8 +83,20 @@ func (s *side) use(ctx context.Context, id int, apart func() bool) {
 		if err != nil && !wire.Is(err, wire.ErrSessionUnknown) { // the counter may be among what is lost
 			rest(10 * time.Millisecond)
 		}
-		rest(time.Millisecond)
+		for rest(time.Millisecond); s.slow.Load() && ctx.Err() == nil; {
+			rest(time.Millisecond)
+		}
 	}
+}
+
+// behind reports whether s has come less far than other.
+func (s *side) behind(other *side) bool {
+	s.mu.Lock()
+	mine := s.index
+	s.mu.Unlock()
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	return mine < other.index
 }
 
 // alone counts the creations that were made apart.
@@ -126,9 +142,11 @@ func TestPairSplitUnderFaults(t *testing.T) {
 			defer cutMu.Unlock()
 			isApart = v
 		}
+		across := newCrossing(t, c, sides)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var wg sync.WaitGroup
+		across.start(ctx, &wg)
 		for _, s := range sides {
 			for id := range 3 {
 				wg.Go(func() { s.use(ctx, id, apart) })
@@ -136,6 +154,7 @@ func TestPairSplitUnderFaults(t *testing.T) {
 		}
 		rest(time.Duration(c.rnd.IntN(300)) * time.Millisecond)
 
+		across.enter(parting)
 		for try := 0; !c.splits(sides); try++ {
 			if try == 5 {
 				t.Fatal("this machine is too busy for both servers to go on")
@@ -144,9 +163,17 @@ func TestPairSplitUnderFaults(t *testing.T) {
 			c.together()
 		}
 		setApart(true)
+		across.enter(parted)
 		c.until("both acknowledge", func() bool { return sides[0].alone() >= 20 && sides[1].alone() >= 20 })
 		rest(time.Duration(c.rnd.IntN(1000)) * time.Millisecond)
+		// By its index alone a token of the one side covers what the other one has changed.
+		far := c.rnd.IntN(2)
+		sides[1-far].slow.Store(true)
+		c.until("the other side is overtaken", func() bool { return !sides[far].behind(sides[1-far]) })
+		across.each(5)
+		sides[1-far].slow.Store(false)
 		setApart(false)
+		across.enter(healing)
 		c.h.Note("healed")
 		c.net.MendAll()
 		told := map[string]bool{} // warnings of the server whose data is kept
@@ -168,9 +195,11 @@ func TestPairSplitUnderFaults(t *testing.T) {
 			t.Errorf("the one that is kept warns: %v", told)
 		}
 		c.together()
+		across.enter(healed)
+		across.goOn()
 		cancel()
 		wg.Wait()
-		c.afterSplit(sides)
+		across.judge(c.afterSplit(sides))
 	})
 }
 
@@ -211,11 +240,12 @@ func (c *cluster) until(what string, ok func() bool) {
 	}
 }
 
-// afterSplit compares what was acknowledged with what is there and what is listed.
-func (c *cluster) afterSplit(sides []*side) {
+// afterSplit compares what was acknowledged with what is there and what is listed. It
+// returns which side has set its data aside.
+func (c *cluster) afterSplit(sides []*side) (loser int) {
 	t := c.t
 	t.Helper()
-	loser := slices.IndexFunc(c.Servers, func(s *testcluster.Cluster) bool { return s.Engine().Status().Lost != nil })
+	loser = slices.IndexFunc(c.Servers, func(s *testcluster.Cluster) bool { return s.Engine().Status().Lost != nil })
 	if loser < 0 || c.Servers[1-loser].Engine().Status().Lost != nil {
 		t.Fatal("not one of the two has set its data aside")
 	}
@@ -262,6 +292,7 @@ func (c *cluster) afterSplit(sides []*side) {
 	if want := fmt.Sprintf("a split brain has cost %d changed sessions here", len(list)); !strings.Contains(warned, want) {
 		t.Errorf("%s warns %q, want %q", c.Servers[loser].Name(), warned, want)
 	}
+	return loser
 }
 
 // lost reads which sessions a server has listed as lost.

@@ -29,6 +29,13 @@ func (o *Ownership) Commit(m *Member, c *wire.Commit, done func(wire.Outcome, er
 		done(wire.Outcome{}, err)
 		return
 	}
+	if seen := o.stripe.Covers(c.Token); seen < c.Token.Index {
+		// From the side of a split pair that is not kept. The log says what it covers
+		// here, so that the store decides as for any token that is late.
+		late := *c
+		late.Token.Index = seen
+		c = &late
+	}
 	b := buffers.Get().(*[]byte)
 	*b = store.AppendCommit((*b)[:0], c)
 	o.change(m, &c.Write, b, done)
@@ -68,7 +75,7 @@ var errFuture = &wire.Error{Word: wire.ErrBadRequest, Text: "the token names a s
 func (o *Ownership) change(m *Member, w *wire.Write, b *[]byte, done func(wire.Outcome, error)) {
 	var err error = errFuture
 	// One more: a record can be read before the store has counted its change.
-	if w.Token.Index <= o.store.Index()+1 {
+	if o.stripe.Covers(w.Token) <= o.store.Index()+1 {
 		err = m.during(w.Node, func() {
 			if m.gathers {
 				o.stripe.Gather(*b, done)

@@ -94,10 +94,11 @@ func New(cfg Config, s *stripe.Stripe, st *store.Store) *Ownership {
 	return o
 }
 
-// token names a grant of the record in the state of index.
+// token names a grant of the record in the state of index, which was read before: what
+// is read later may be of a later incarnation.
 func (o *Ownership) token(index uint64) wire.Token {
-	incarnation, term := o.stripe.Reign()
-	return wire.Token{Incarnation: incarnation, Term: term, Counter: o.counter.Add(1), Index: index}
+	_, term := o.stripe.Reign()
+	return wire.Token{Incarnation: o.stripe.Branch(), Term: term, Counter: o.counter.Add(1), Index: index}
 }
 
 // Close ends the background work and awaits it. Accesses not yet written are

@@ -109,8 +109,14 @@ type fsm struct {
 	term        uint64
 	config      raft.Configuration
 	configIndex uint64
+	// The state before the last batch, which both servers of a pair have: a batch is
+	// proposed when the one before it was agreed. And what it was when the log last told
+	// that one of two was removed, until the incarnation that begins with that; nil: none.
+	settled fork
+	parted  *removal
 
 	past    atomic.Pointer[history]  // the incarnations in the log so far; nil: none
+	branch  atomic.Uint64            // names them, in tokens
 	members atomic.Pointer[seatings] // the last committed configuration; nil: none
 
 	newest  int          // format that this software reads
@@ -168,6 +174,7 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 	defer f.turn.Unlock()
 	now, _ := envelopeTime(entry.Data)
 	f.outcomes = f.outcomes[:0]
+	before := fork{f.m.Index(), f.m.Now()}
 	unknown := false // an operation that is skipped here, and not elsewhere, would make the states differ
 	err := openEnvelope(entry.Data, func(now store.Time, op []byte) {
 		if unknown = unknown || !f.m.Knows(op); unknown {
@@ -180,6 +187,9 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 	}
 	if err != nil {
 		return err
+	}
+	if len(f.outcomes) > 0 {
+		f.settled = before
 	}
 	f.time.Store(max(f.time.Load(), int64(now)))
 	if entry.Data[0] == entryProbe {
@@ -195,8 +205,15 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 	return nil
 }
 
+// setPast sets what the log tells of the pair's incarnations.
+func (f *fsm) setPast(h history) {
+	f.past.Store(&h)
+	f.branch.Store(h.branch())
+}
+
 // incarnate begins an incarnation of the pair. Where the owner could not know at
-// which state that is, it is this one.
+// which state that is, it is this one. Where it looked only after the partner was
+// removed, at its restart or on the word of an operator, the log knows better.
 func (f *fsm) incarnate(entry *raft.Log) any {
 	i, err := parseIncarnation(entry.Data)
 	if err != nil {
@@ -204,14 +221,31 @@ func (f *fsm) incarnate(entry *raft.Log) any {
 	}
 	f.turn.Lock()
 	defer f.turn.Unlock()
-	if i.Forced {
+	i.Applied = f.m.Index()
+	switch parted := f.parted; {
+	case i.Forced:
 		i.Version, i.Time = f.m.Index(), f.m.Now()
+	case parted != nil && i.Fork >= parted.entry:
+		i.Version, i.Time = min(i.Version, parted.index), min(i.Time, parted.time)
 	}
-	past := f.history().with(i)
-	f.past.Store(&past)
+	f.parted = nil
+	f.setPast(f.history().with(i))
 	f.term = entry.Term
 	f.applied.Store(entry.Index)
 	return nil
+}
+
+// fork is a state of the store.
+type fork struct {
+	index uint64
+	time  store.Time
+}
+
+// removal is that of one of two voters: the entry of the log that says so, and a
+// state that both servers have.
+type removal struct {
+	fork
+	entry uint64
 }
 
 // seatings are the voters of a committed configuration.
@@ -290,6 +324,9 @@ func (f *fsm) broken(index uint64, err error) error {
 func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
 	f.turn.Lock()
 	defer f.turn.Unlock()
+	if len(votersOf(f.config)) == 2 && len(votersOf(c)) == 1 {
+		f.parted = &removal{f.settled, index}
+	}
 	f.config, f.configIndex = c, index
 	f.members.Store(&seatings{votersOf(c), index})
 	f.applied.Store(index)
@@ -339,7 +376,8 @@ func (f *fsm) Restore(r io.ReadCloser) (err error) {
 		f.term, f.config, f.configIndex = meta.Term, meta.Configuration, meta.ConfigurationIndex
 		f.members.Store(&seatings{votersOf(meta.Configuration), meta.ConfigurationIndex})
 	}
-	f.past.Store(&past)
+	f.setPast(past)
+	f.settled, f.parted = fork{f.m.Index(), f.m.Now()}, nil
 	f.agreed.Store(int64(format))
 	f.time.Store(int64(f.m.Now()))
 	f.bytes.Store(0)

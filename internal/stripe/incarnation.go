@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
 // Incarnation is a stretch of a pair's history. A new one begins whenever one of
@@ -31,6 +32,10 @@ type Incarnation struct {
 	Fork    uint64     `json:"fork"`
 	Version uint64     `json:"version"`
 	Time    store.Time `json:"time"`
+
+	// Applied is the store index at which the log began it, beyond Version by what
+	// its owner had agreed on alone before. 0: a version wrote it that did not say.
+	Applied uint64 `json:"applied,omitempty"`
 
 	Began time.Time `json:"began"` // the owner's wall clock, for people
 }
@@ -102,6 +107,57 @@ func (h history) forkWith(o history) (ours, theirs Incarnation) {
 	}
 	return ours, theirs
 }
+
+// name stands for an incarnation in tokens; 0 is that of none.
+func (i Incarnation) name() uint32 {
+	if i.Number == 0 {
+		return 0
+	}
+	return max(1, crc32.Checksum(fmt.Appendf(nil, "%d %s", i.Number, i.Owner), castagnoli))
+}
+
+// branch names h in tokens: its tip, and what the tip follows. The number alone would
+// not do: the two sides of a split brain have the same. With what is followed, a server
+// that never heard of the tip knows where its own history parts from that one.
+func (h history) branch() uint64 {
+	if len(h) < 2 {
+		return uint64(h.tip().name()) << 32
+	}
+	return uint64(h.tip().name())<<32 | uint64(h[len(h)-2].name())
+}
+
+// covers returns up to which store index the state that a token was given for is
+// also h's; 0 where that is not known. The first rule that fits:
+//
+//   - The token is of h's tip: its own index.
+//   - Of an incarnation in h that is over: at most where the next one was applied,
+//     behind which nobody on this branch gave such a token. Somebody on another one
+//     may have: a server that had just removed its partner.
+//   - Of an incarnation that follows one in h: at most where h's own successor
+//     of that one forks.
+func (h history) covers(t wire.Token) uint64 {
+	if t.Incarnation == h.branch() {
+		return t.Index
+	}
+	tip, before := uint32(t.Incarnation>>32), uint32(t.Incarnation)
+	if t.Incarnation == 0 && h[0].Number == 1 { // from before the stripe was a pair
+		return min(t.Index, h[0].until())
+	}
+	for i := range len(h) - 1 {
+		if h[:i+1].branch() == t.Incarnation || i == 0 && tip == h[0].name() {
+			return min(t.Index, h[i+1].until())
+		}
+	}
+	for i := range len(h) - 1 {
+		if h[i].name() == before {
+			return min(t.Index, h[i+1].Version)
+		}
+	}
+	return 0
+}
+
+// until is up to which store index the incarnation before i gave tokens.
+func (i Incarnation) until() uint64 { return max(i.Version, i.Applied) }
 
 // incarnationFile lies beside identity.json, and is as durable.
 const incarnationFile = "incarnation.json"

@@ -374,10 +374,24 @@ func (s *Stripe) Now() store.Time {
 	return s.clock.read()
 }
 
-// Reign names the time in which this server is the active one, for tokens: an
-// incarnation and term that no other server, and no other time of this one, has.
+// Reign names the time in which this server is the active one: the number of the
+// pair's incarnation (0 where it is no pair), and a term that no other time of it has.
 func (s *Stripe) Reign() (incarnation, term uint64) {
 	return s.fsm.history().tip().Number, s.term.Load()
+}
+
+// Branch names the history of this server's state, for tokens: while the two servers
+// of a pair go on without each other, each has its own. 0 where it is no pair.
+func (s *Stripe) Branch() uint64 { return s.fsm.branch.Load() }
+
+// Covers returns up to which store index t's holder has seen this server's state:
+// t's own, but for a token that the other server of a pair gave while both went on by
+// themselves. Of that only counts what both have; 0 where that is not known.
+func (s *Stripe) Covers(t wire.Token) uint64 {
+	if t.Incarnation == s.fsm.branch.Load() {
+		return t.Index
+	}
+	return s.fsm.history().covers(t)
 }
 
 // waitActive returns when this server may propose, or with why it can't.

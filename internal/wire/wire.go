@@ -72,7 +72,7 @@ func ParseNodeID(b []byte) (n NodeID, err error) {
 // store a commit is based on. It is never reused.
 // The zero Token goes with a create, which is based on nothing.
 type Token struct {
-	Incarnation uint64 // of an available pair, counts stand-alone steps; 0 otherwise
+	Incarnation uint64 // names the history of an available pair; 0 otherwise
 	Term        uint64 // Raft term of the active that granted it
 	Counter     uint64 // counts grants within the term
 	Index       uint64 // store index that the value read reflects
