@@ -249,7 +249,13 @@ func (c *cluster) afterSplit(sides []*side) (loser int) {
 	if loser < 0 || c.Servers[1-loser].Engine().Status().Lost != nil {
 		t.Fatal("not one of the two has set its data aside")
 	}
-	list := c.lost(loser)
+	list := map[string]bool{}
+	for _, l := range c.lost(loser) {
+		if l.Dataset != dataset {
+			t.Errorf("%+v is listed, and none of ours", l)
+		}
+		list[l.Key] = true
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	there := func(key string) (string, bool) {
@@ -295,8 +301,8 @@ func (c *cluster) afterSplit(sides []*side) (loser int) {
 	return loser
 }
 
-// lost reads which sessions a server has listed as lost.
-func (c *cluster) lost(i int) map[string]bool {
+// lost reads what a server has listed as lost, each once.
+func (c *cluster) lost(i int) (list []stripe.LostChange) {
 	c.t.Helper()
 	st := c.Servers[i].Engine().Status().Lost
 	f, err := os.Open(filepath.Join(c.dir, c.Servers[i].Name(), st.Folder, "lost.jsonl"))
@@ -310,15 +316,16 @@ func (c *cluster) lost(i int) map[string]bool {
 		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
 			c.t.Fatal(err)
 		}
-		if keys[l.Key] || l.Dataset != dataset {
-			c.t.Errorf("%+v is listed twice, or is none of ours", l)
+		if keys[l.Dataset+" "+l.Key] {
+			c.t.Errorf("%+v is listed twice", l)
 		}
-		keys[l.Key] = true
+		keys[l.Dataset+" "+l.Key] = true
+		list = append(list, l)
 	}
 	if len(keys) != st.Changes || st.Fault != "" {
 		c.t.Errorf("%d sessions are listed, and %d are told of: %q", len(keys), st.Changes, st.Fault)
 	}
-	return keys
+	return list
 }
 
 func read(ctx context.Context, c Node, key string) (string, error) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/terracotta-go/terracotta/client"
+	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/testcluster"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -101,6 +102,18 @@ func (a asker) late(key string, token wire.Token, attributes []string, want ...s
 	}
 }
 
+// redis is a command of Redis that may be given again.
+func (a asker) redis(args ...string) {
+	a.Helper()
+	var list [][]byte
+	for _, arg := range args {
+		list = append(list, []byte(arg))
+	}
+	if _, err := a.node.Do(a.ctx(), true, list...); err != nil {
+		a.Fatalf("%q: %v", args, err)
+	}
+}
+
 // ctx is for one operation, which may wait for a fail-over.
 func (a asker) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(a.Context(), time.Minute)
@@ -133,6 +146,9 @@ func TestATokenOfTheSideThatIsNotKept(t *testing.T) {
 	for _, key := range keys {
 		all.create(key, "a", "b", "c")
 	}
+	for _, key := range []string{"deleted", "set again", "not deleted"} {
+		all.redis("SET", key, "common")
+	}
 	old := all.load("untouched").Token
 	for try := 0; !c.splits(sides); try++ {
 		if try == 5 {
@@ -150,6 +166,10 @@ func TestATokenOfTheSideThatIsNotKept(t *testing.T) {
 		mine := "of " + c.Servers[i].Name()
 		s.set("unseen", s.load("unseen").Token, mine, "a")
 		changed[i] = s.set("both", s.load("both").Token, mine, "a")
+	}
+	for _, s := range at {
+		s.redis("DEL", "deleted", "set again")
+		s.redis("SET", "set again", "new")
 	}
 	type tokens map[string]wire.Token
 	given := make([]tokens, 2)
@@ -220,6 +240,16 @@ func TestATokenOfTheSideThatIsNotKept(t *testing.T) {
 		t.Fatal("not one of the two has set its data aside")
 	}
 	winner := c.Servers[1-loser]
+	var listed []string
+	for _, l := range c.lost(loser) {
+		if l.Dataset == store.RedisDataset {
+			listed = append(listed, fmt.Sprint(l.Key, " ", l.Ended, " ", l.Version > 0))
+		}
+	}
+	slices.Sort(listed)
+	if want := []string{"deleted deleted false", "set again  true"}; !slices.Equal(listed, want) {
+		t.Errorf("of Redis keys the list says %q, not %q", listed, want)
+	}
 	var n [2]string
 	for i := range repeats {
 		answers := []string{<-repeats[i], <-repeats[i]}

@@ -223,6 +223,7 @@ func (a *step) redisSet(d *dataset, c *RedisSet, out *wire.RedisReply) *wire.Err
 			s.mu.Lock()
 			d.redisDrop(s)
 			s.mu.Unlock()
+			a.forget(c.Key)
 		}
 		out.N = 1
 		return nil
@@ -242,6 +243,9 @@ func (a *step) redisSet(d *dataset, c *RedisSet, out *wire.RedisReply) *wire.Err
 	out.N = 1
 	return nil
 }
+
+// forget tells that key was deleted; its memory is the operation's.
+func (a *step) forget(key []byte) { a.scratch.forgotten = append(a.scratch.forgotten, key) }
 
 // redisString returns the string that b is; nil where b is nil. A string that is empty is not nil.
 func (b block) redisString() ([]byte, *wire.Error) {
@@ -270,6 +274,7 @@ func (a *step) redisDelete(d *dataset, keys [][]byte, get bool, out *wire.RedisR
 		if b, r := g.look(h, key); b != nil {
 			if !b.isDue(a.at) {
 				out.N++
+				a.forget(key)
 			}
 			d.redisDrop(at{g, h, b, r})
 		}
@@ -301,6 +306,7 @@ func (a *step) redisTTL(d *dataset, c *RedisExpire, out *wire.RedisReply) *wire.
 		s.mu.Lock()
 		d.redisDrop(s)
 		s.mu.Unlock()
+		a.forget(c.Key)
 		return nil
 	}
 	b := slices.Clone(s.b)
@@ -386,6 +392,7 @@ func (a *step) redisHDel(d *dataset, key []byte, list []change, out *wire.RedisR
 		s.mu.Lock()
 		d.redisDrop(s)
 		s.mu.Unlock()
+		a.forget(key)
 		return nil
 	}
 	r.merge(list, stamp{version: a.index})

@@ -18,6 +18,8 @@ type redisLaw struct {
 	redisModel
 	stores []*Store
 	past   []logged
+
+	forgotten []string // by the last operation, by name
 }
 
 const redisLawOffheap = 16 << 10
@@ -33,6 +35,10 @@ func (l *redisLaw) apply(op []byte) (out wire.Outcome) {
 	for _, s := range l.stores {
 		given := slices.Clone(op)
 		out = s.Apply(l.now, given)
+		l.forgotten = nil
+		for _, key := range s.Forgotten() {
+			l.forgotten = append(l.forgotten, string(key))
+		}
 		for i := range given { // the store must have copied what it keeps
 			given[i] = 0xAA
 		}
@@ -57,6 +63,7 @@ func (l *redisLaw) step(t *rapid.T) {
 	var values []string
 	var word wire.Word
 	var op []byte
+	before := l.live()
 	switch rapid.IntRange(0, 7).Draw(t, "what") {
 	case 0, 1:
 		c := &RedisSet{Key: []byte(key), Value: []byte(value()), NX: flag("nx"), XX: flag("xx"), Get: flag("get"), KeepTTL: flag("keep"), Expires: flag("expires"), TTL: ttl}
@@ -89,6 +96,9 @@ func (l *redisLaw) step(t *rapid.T) {
 		due, _ := l.stores[0].Due(l.now, 10)
 		for _, d := range due {
 			l.apply(AppendExpire(nil, d.Dataset, d.Keys))
+			if len(l.forgotten) > 0 {
+				t.Fatalf("%q are told as deleted, and their time was up", l.forgotten)
+			}
 			for _, key := range d.Keys {
 				l.sweep(string(key))
 			}
@@ -97,12 +107,28 @@ func (l *redisLaw) step(t *rapid.T) {
 	}
 	out := l.apply(op)
 	l.born = true
+	slices.Sort(l.forgotten)
+	after := l.live()
+	if gone := slices.DeleteFunc(before, func(key string) bool { return slices.Contains(after, key) }); !slices.Equal(l.forgotten, gone) {
+		t.Fatalf("%x: %q are told as deleted; in the model %q are gone", op, l.forgotten, gone)
+	}
 	switch {
 	case word != "" && (out.Err == nil || out.Err.Word != word), word == "" && out.Err != nil:
 		t.Fatalf("%x: %v; the model says %q", op, out.Err, word)
 	case word == "" && (out.Redis.N != n || !slices.Equal(shown(out.Redis.Values), values)):
 		t.Fatalf("%x: %d %q; the model says %d %q", op, out.Redis.N, shown(out.Redis.Values), n, values)
 	}
+}
+
+// live are the keys that there are, by name.
+func (l *redisLaw) live() (list []string) {
+	for key := range l.keys {
+		if _, ok := l.get(key); ok {
+			list = append(list, key)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // compare asks the store all that can be asked, from memory and through the log.

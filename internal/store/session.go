@@ -31,6 +31,8 @@ type scratch struct {
 	changes []change
 	record  record
 	writer  writer
+
+	forgotten [][]byte // see Store.Forgotten
 }
 
 // applyWrite applies what a node numbers: its outcome is remembered.

@@ -146,10 +146,16 @@ func (s *Store) Apply(now Time, op []byte) wire.Outcome {
 	a := step{state: st, at: max(now, Time(st.now.Load())), index: st.index.Load() + 1}
 	// Time first: whoever sees the change must not see an older time beside it.
 	st.now.Store(int64(a.at))
+	st.scratch.forgotten = st.scratch.forgotten[:0]
 	out := a.apply(op)
 	st.index.Store(a.index)
 	return out
 }
+
+// Forgotten returns the keys of Redis commands that the last Apply deleted: unlike a
+// session's end that leaves no trace. It and they are valid until the next Apply, as long
+// as that operation's memory; it is for the goroutine that calls Apply.
+func (s *Store) Forgotten() [][]byte { return s.st.Load().scratch.forgotten }
 
 // Knows reports whether op is of a kind that this version knows. Where it is not,
 // a later version wrote the log, and to go on would make this state differ from

@@ -43,7 +43,7 @@ type LostChange struct {
 	Key     string `json:"key,omitempty"`
 	Bytes   []byte `json:"key-bytes,omitempty"` // instead of Key where that is no text
 	Version uint64 `json:"version,omitempty"`   // of the record; none where it ended
-	Ended   string `json:"ended,omitempty"`
+	Ended   string `json:"ended,omitempty"`     // why; "deleted" of a key of Redis commands
 }
 
 // maxLostLogged is how many lost changes are logged where there is no file for them.
@@ -125,6 +125,9 @@ func (p *pair) forkedAt() (uint64, store.Time) {
 func (p *pair) reportLost() error {
 	since, after := p.forkedAt()
 	fault := p.applyRest()
+	if missed := p.s.fsm.deleted.fault(); missed != "" {
+		fault = errors.Join(fault, errors.New(missed))
+	}
 	p.mu.Lock()
 	l := LostChanges{
 		Kept: *p.lostTo, Aside: p.kept.History.tip(), Found: time.Now().UTC().Truncate(time.Second), Server: p.s.id,
@@ -145,9 +148,9 @@ func (p *pair) reportLost() error {
 	defer f.Close()
 	out := bufio.NewWriter(f)
 	enc := json.NewEncoder(out)
-	err = p.s.fsm.m.Changes(since, after, func(c store.Change) error {
+	err = p.lost(since, after, func(c LostChange) error {
 		l.Changes++
-		return enc.Encode(lostChange(c))
+		return enc.Encode(c)
 	})
 	if err := errors.Join(err, out.Flush(), f.Sync()); err != nil {
 		return fmt.Errorf("list what is lost: %w", err)
@@ -171,9 +174,9 @@ func lostChange(c store.Change) LostChange {
 }
 
 func (p *pair) logLost(l LostChanges, since uint64, after store.Time) error {
-	err := p.s.fsm.m.Changes(since, after, func(c store.Change) error {
+	err := p.lost(since, after, func(c LostChange) error {
 		if l.Changes++; l.Changes <= maxLostLogged {
-			p.log.Error("a change is lost", "dataset", c.Dataset, "key", string(c.Key), "version", c.Version, "ended", c.Ended)
+			p.log.Error("a change is lost", "dataset", c.Dataset, "key", c.Key+string(c.Bytes), "version", c.Version, "ended", c.Ended)
 		}
 		return nil
 	})
@@ -239,7 +242,7 @@ func (r *dataRoot) moveAway(folder, order string) error {
 		return err
 	}
 	// The identity goes after the state that it belongs to, and the order to do it last.
-	for _, name := range []string{walFolder, snapFolder, incarnationFile, lostList, divergedFile, stripeFile, identityFile, order} {
+	for _, name := range []string{walFolder, snapFolder, incarnationFile, lostList, deletedFile, divergedFile, stripeFile, identityFile, order} {
 		if _, err := os.Lstat(filepath.Join(aside, name)); err == nil {
 			continue // by the start before this one
 		}

@@ -20,6 +20,7 @@ func (nothing) Knows([]byte) bool                                          { ret
 func (nothing) Apply(store.Time, []byte) wire.Outcome                      { return wire.Outcome{} }
 func (nothing) Now() store.Time                                            { return 0 }
 func (nothing) Index() uint64                                              { return 0 }
+func (nothing) Forgotten() [][]byte                                        { return nil }
 func (nothing) Changes(uint64, store.Time, func(store.Change) error) error { return nil }
 func (nothing) Snapshot() view                                             { return &ledgerView{} }
 func (nothing) Restore(io.Reader) error                                    { return nil }

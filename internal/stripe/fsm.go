@@ -70,6 +70,7 @@ type machine interface {
 	Restore(r io.Reader) error
 	Knows(op []byte) bool // whether it is an operation that this version knows
 	Index() uint64        // how many operations were applied, ever
+	Forgotten() [][]byte  // keys that the last Apply deleted without a trace, valid until the next one
 	Changes(since uint64, after store.Time, f func(store.Change) error) error
 }
 
@@ -88,6 +89,7 @@ func (m storeMachine) Snapshot() view { return m.Store.Snapshot() }
 type fsm struct {
 	m          machine
 	log        *slog.Logger
+	dir        string                // of a pair's server: where deletedFile is; "" with memory only
 	memoryOnly bool                  // snapshots only cut the log short: nothing is ever restored from them
 	grown      chan struct{}         // gets a value when the log is worth a snapshot
 	stop       <-chan struct{}       // closed when the stripe closes: a snapshot under way is given up
@@ -114,6 +116,9 @@ type fsm struct {
 	// that one of two was removed, until the incarnation that begins with that; nil: none.
 	settled fork
 	parted  *removal
+
+	pair    bool      // the stripe is a pair that stays available: what follows is used
+	deleted deletions // while it has one voter, and in the last batch
 
 	past    atomic.Pointer[history]  // the incarnations in the log so far; nil: none
 	branch  atomic.Uint64            // names them, in tokens
@@ -181,6 +186,9 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 			return
 		}
 		f.outcomes = append(f.outcomes, f.m.Apply(now, op))
+		if f.pair {
+			f.noteDeleted(len(f.outcomes) == 1)
+		}
 	})
 	if err == nil && unknown {
 		err = errUnknown
@@ -203,6 +211,15 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 	f.term = entry.Term
 	f.applied.Store(entry.Index)
 	return nil
+}
+
+// noteDeleted notes which keys the last operation deleted. While there are two
+// voters only those of the last batch count: the other one has those before.
+func (f *fsm) noteDeleted(first bool) {
+	if first && len(votersOf(f.config)) != 1 {
+		f.deleted.forget()
+	}
+	f.deleted.note(f.m.Index(), f.m.Forgotten())
 }
 
 // setPast sets what the log tells of the pair's incarnations.
@@ -341,7 +358,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if !f.memoryOnly {
 		f.turn.Lock()
 		defer f.turn.Unlock()
-		s.view, s.past, s.format = f.m.Snapshot(), f.history(), f.format()
+		s.view, s.past, s.format, s.deleted = f.m.Snapshot(), f.history(), f.format(), f.deleted
 	}
 	return s, nil
 }
@@ -387,17 +404,26 @@ func (f *fsm) Restore(r io.ReadCloser) (err error) {
 
 // fsmSnapshot is a snapshot on its way to disk.
 type fsmSnapshot struct {
-	f      *fsm
-	view   view    // nil with memoryOnly
-	past   history // when it was taken
-	format int     // likewise
-	bytes  int64   // f.bytes when it was taken
+	f       *fsm
+	view    view      // nil with memoryOnly
+	past    history   // when it was taken
+	deleted deletions // likewise
+	format  int       // likewise
+	bytes   int64     // f.bytes when it was taken
 }
 
 // Persist implements raft.FSMSnapshot.
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 	if s.view != nil {
 		if err := s.write(sink); err != nil {
+			sink.Cancel()
+			return err
+		}
+	}
+	if s.f.dir != "" {
+		// Before the log may be cut short. An older snapshot finds too many, which are
+		// told apart by their index.
+		if err := s.deleted.write(s.f.dir); err != nil {
 			sink.Cancel()
 			return err
 		}

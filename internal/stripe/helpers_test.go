@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +39,16 @@ func (l *ledger) Apply(now store.Time, op []byte) wire.Outcome {
 }
 
 func (l *ledger) Knows(op []byte) bool { return l.newer || string(op) != "later" }
+
+// Forgotten takes "delete k" for the deletion of k.
+func (l *ledger) Forgotten() [][]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if key, ok := strings.CutPrefix(l.ops[len(l.ops)-1], "delete "); ok {
+		return [][]byte{[]byte(key)}
+	}
+	return nil
+}
 
 func (l *ledger) Now() store.Time { l.mu.Lock(); defer l.mu.Unlock(); return l.now }
 

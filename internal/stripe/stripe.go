@@ -190,6 +190,7 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	if err := s.cfg.complete(); err != nil {
 		return nil, err
 	}
+	s.fsm.pair = s.cfg.pair()
 	p.files = p.files.withDefaults()
 	p = cfg.Faults.upon(p)
 	st, err := s.openStorage(p.files)
@@ -198,6 +199,9 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	}
 	if p.trailing == 0 {
 		p.trailing = trailingLogs
+	}
+	if s.fsm.pair && s.root != nil {
+		s.fsm.dir, s.fsm.deleted = s.root.dir, readDeletions(s.root.dir, s.log)
 	}
 	s.logs = st.logs
 	if err := s.startRaft(st, p); err != nil {

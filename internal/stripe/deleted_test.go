@@ -1,0 +1,97 @@
+package stripe
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func (l LostChange) deleted() string {
+	if l.Ended != "deleted" || l.Dataset != "redis" {
+		return ""
+	}
+	return l.Key
+}
+
+// Keys that were deleted by a server that was alone are in the list of what is lost
+// there: also those of before a snapshot and a restart, each once, and none that both
+// servers had deleted.
+func TestPairListsDeletedKeys(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EveryWrite)
+	a, b := r.actives()
+	must(t, r.servers[a], "delete of both")
+	must(t, r.servers[a], "one")
+	r.down(b)
+	must(t, r.servers[a], "delete before the snapshot")
+	if err := r.servers[a].snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	must(t, r.servers[a], "delete after it")
+	r.down(a)
+	r.start(a)
+	r.until("it goes on", func() bool { return r.leads(a) })
+	must(t, r.servers[a], "delete before the snapshot")
+	must(t, r.servers[a], "delete after the restart")
+	r.down(a)
+	r.start(b)
+	r.until("it waits", func() bool { return r.servers[b].Status().State != "" && r.servers[b].Status().Waiting != "" })
+	if err := r.servers[b].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(t, r.servers[b], "delete on the side that is kept")
+	r.start(a)
+	r.until("the loser starts anew", func() bool { return len(r.lost[a]) > 0 })
+	r.synced()
+	var got []string
+	for _, l := range r.lost[a] {
+		if key := l.deleted(); key != "" {
+			got = append(got, key)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"after it", "after the restart", "before the snapshot"}; !slices.Equal(got, want) {
+		t.Errorf("deleted on the losing side: %q, want %q", got, want)
+	}
+	if _, err := os.Stat(filepath.Join(r.dirs[a], deletedFile)); err == nil {
+		t.Error("the server that has joined anew still has the old one's file")
+	}
+}
+
+// What is noted has an end, and says so.
+func TestDeletionsAreBounded(t *testing.T) {
+	for what, size := range map[string]int{"many": 1, "long": 1024} {
+		t.Run(what, func(t *testing.T) {
+			var d deletions
+			for i := range uint64(maxDeleted + 10) {
+				d.note(i, [][]byte{fmt.Appendf(bytes.Repeat([]byte{'k'}, size), "%d", i)})
+			}
+			if d.More < 10 || d.bytes > maxDeletedBytes || len(d.Keys) > maxDeleted || d.fault() == "" {
+				t.Errorf("%d keys, %d bytes, %d more: %q", len(d.Keys), d.bytes, d.More, d.fault())
+			}
+			dir := t.TempDir()
+			if err := d.write(dir); err != nil {
+				t.Fatal(err)
+			}
+			if again := readDeletions(dir, testLog(t)); again.More != d.More || again.bytes != d.bytes || len(again.Keys) != len(d.Keys) {
+				t.Errorf("read back: %d keys, %d bytes, %d more", len(again.Keys), again.bytes, again.More)
+			}
+			d.forget()
+			if err := d.write(dir); err != nil || d.fault() != "" {
+				t.Error(err, d.fault())
+			}
+			if list, _ := os.ReadDir(dir); len(list) > 0 {
+				t.Errorf("left behind: %v", list)
+			}
+			if err := os.WriteFile(filepath.Join(dir, deletedFile), []byte("{"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if d := readDeletions(dir, testLog(t)); d.fault() == "" {
+				t.Error("a damaged file is taken for a complete list")
+			}
+		})
+	}
+}
