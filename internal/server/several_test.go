@@ -18,13 +18,9 @@ import (
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-// calm are time-outs that no busy machine makes servers miss: these tests are not
-// about elections.
-var calm = testcluster.Timers(stripe.Timers{Heartbeat: time.Second})
-
 // A passive tells about itself, and sends whoever asks for data to the active one.
 func TestPassiveSendsToTheActive(t *testing.T) {
-	s := testcluster.StartStripe(t, 3, calm)
+	s := testcluster.StartStripe(t, 3, testcluster.Calm())
 	active, passive := s.Active(), s.Passives()[0]
 	n := join(t, active.Addr(), 1)
 	n.open("carts")
@@ -100,7 +96,8 @@ func (n *node) rejoin(t *testing.T, addr string, generation uint64) *node {
 // come back under their ids, repeats get the first outcome, connections of the
 // reign before end, and who does not come back is removed.
 func TestReigns(t *testing.T) {
-	s := testcluster.StartStripe(t, 3, calm, testcluster.ReconnectWindow(1500*time.Millisecond))
+	t.Parallel() // it waits for the reconnect window, which is long enough to come back in on a busy machine
+	s := testcluster.StartStripe(t, 3, testcluster.Calm(), testcluster.ReconnectWindow(6*time.Second))
 	first := s.Active()
 	n, idle := join(t, first.Addr(), 1), join(t, first.Addr(), 2)
 	n.open("carts")
@@ -109,7 +106,7 @@ func TestReigns(t *testing.T) {
 
 	handOver := func(from *testcluster.Cluster) *testcluster.Cluster {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		eventually(t, "it hands over", func() bool { return from.Engine().HandOver(ctx) == nil })
 		eventually(t, "another one is active", func() bool { return s.Active() != from })
@@ -230,7 +227,7 @@ func TestBackupAndRestore(t *testing.T) {
 
 // Only the active server backs up, and only into a place that it has.
 func TestBackupRefusals(t *testing.T) {
-	s := testcluster.StartStripe(t, 2, calm)
+	s := testcluster.StartStripe(t, 2, testcluster.Calm())
 	if got := dial(t, s.Passives()[0].Addr()).refused(wire.ErrBadRequest, wire.CmdBackup, "PREPARE", "b"); !strings.Contains(got, "only the active one backs up") {
 		t.Errorf("a passive: %s", got)
 	}

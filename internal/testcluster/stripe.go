@@ -19,6 +19,10 @@ func Priority(p string) Option { return func(o *options) { o.priority = p } }
 // Timers sets by what times servers of a stripe notice each other's absence.
 func Timers(t stripe.Timers) Option { return func(o *options) { o.timers = t } }
 
+// Calm is Timers that no busy machine makes servers miss: for tests that are not about
+// elections.
+func Calm() Option { return Timers(stripe.Timers{Heartbeat: time.Second}) }
+
 // Via replaces the address of the group port by which server from reaches server
 // to, such as by a proxy that can cut the line; where both are the same,
 // what the server tells others as its own. It is asked at each Start.
@@ -159,17 +163,17 @@ func (s *Stripe) AwaitInService() {
 	})
 }
 
-// await polls a condition for twenty seconds.
+// await polls a condition for a minute.
 func (s *Stripe) await(what string, ok func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			for _, c := range s.Servers {
 				if c.running {
 					s.t.Logf("%s: %s, members %+v", c.name, c.Status().State, c.Status().Members)
 				}
 			}
-			s.t.Fatalf("testcluster: %s after 20 s", what)
+			s.t.Fatalf("testcluster: %s after a minute", what)
 		}
 		<-time.After(2 * time.Millisecond)
 	}

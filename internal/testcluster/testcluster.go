@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func Clock(now func() time.Time) Option { return func(o *options) { o.now = now 
 // Faults lets a server's clock or disk go wrong: f says how for the server of that name.
 func Faults(f func(name string) *stripe.Faults) Option { return func(o *options) { o.faults = f } }
 
-// Logger replaces the logger, which otherwise writes to the test's log.
+// Logger replaces the logger, whose end otherwise comes with a failure of the test.
 func Logger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // Backups sets the backup location.
@@ -134,7 +135,7 @@ func newCluster(t testing.TB, name string, opts []Option) *Cluster {
 	for _, o := range opts {
 		o(&c.o)
 	}
-	out := &testLog{t: t}
+	out := &testLog{t: t, name: name}
 	c.log = c.o.logger
 	if c.log == nil {
 		c.log = slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -239,7 +240,7 @@ func (c *Cluster) Start() {
 // Configure configures the cluster as cluster-tool does.
 func (c *Cluster) Configure() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := c.srv.Configure(ctx, &wire.ConfigureRequest{
 		Cluster: wire.Cluster{Name: Name, Stripes: []wire.StripeConfig{c.Running()}}, License: c.license,
@@ -249,13 +250,13 @@ func (c *Cluster) Configure() {
 
 func (c *Cluster) waitActive() {
 	c.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		st := c.stripe.Status()
 		if st.State == wire.StateActive {
 			return
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("testcluster: still %s after 10 s", st.State)
+			c.t.Fatalf("testcluster: still %s after a minute", st.State)
 		}
 		<-time.After(2 * time.Millisecond) // Changes is for ownership alone
 	}
@@ -330,14 +331,16 @@ func (c *Cluster) StopAsked() <-chan struct{} { return c.stopped }
 // Stop stops the server in order. Stopping twice does nothing.
 func (c *Cluster) Stop() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	if c.running && c.peers != nil { // as the process does
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		c.own.HandOver(ctx)
 		if err := c.stripe.HandOver(ctx); err != nil {
 			c.log.Warn("hand over", "error", err)
 		}
+		cancel()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
 	c.stop(ctx)
 }
 
@@ -394,24 +397,60 @@ func (c *Cluster) check(err error) {
 	}
 }
 
-// testLog writes to the test's log until the test ends, after which that would panic.
+// So much of a server's log a failing test shows; debug lines, most of them Raft's,
+// have a bound of their own. TEST_SERVER_LOG=all shows everything, as it comes.
+const (
+	tailLines = 30
+	tailDebug = 10
+)
+
+// testLog keeps the end of a server's log, and shows it when the test ends and has
+// failed: what the test itself says stays easy to find.
 type testLog struct {
-	t      testing.TB
-	mu     sync.Mutex // guards closed, and keeps the test from ending within a Log
+	t    testing.TB
+	name string
+
+	mu     sync.Mutex // guards what follows, and keeps the test from ending within a Log
+	lines  []string
+	gone   int // lines that are not kept any more
 	closed bool
 }
 
 func (l *testLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed {
-		l.t.Logf("%s", bytes.TrimRight(p, "\n"))
+	switch line := string(bytes.TrimRight(p, "\n")); {
+	case l.closed:
+	case os.Getenv("TEST_SERVER_LOG") == "all":
+		l.t.Logf("%s: %s", l.name, line)
+	default:
+		l.lines = append(l.lines, line)
+		kind, most := isDebug(line), tailLines
+		if kind {
+			most = tailDebug
+		}
+		oldest, n := 0, 0
+		for i := len(l.lines) - 1; i >= 0; i-- {
+			if isDebug(l.lines[i]) == kind {
+				oldest, n = i, n+1
+			}
+		}
+		if n > most {
+			l.lines = slices.Delete(l.lines, oldest, oldest+1)
+			l.gone++
+		}
 	}
 	return len(p), nil
 }
 
+func isDebug(line string) bool { return strings.Contains(line, " level=DEBUG ") }
+
+// close shows the log of a test that has failed; later lines go nowhere.
 func (l *testLog) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	if l.t.Failed() && len(l.lines) > 0 {
+		l.t.Logf("the end of the log of %s, without %d earlier lines (TEST_SERVER_LOG=all shows all):\n%s", l.name, l.gone, strings.Join(l.lines, "\n"))
+	}
 }
