@@ -96,7 +96,7 @@ func TestComposeStartsAgainWhatCrashed(t *testing.T) {
 			if out, code := docker(t, root, "kill", "--signal", "QUIT", id); code != 0 {
 				t.Fatalf("docker kill: %s", out)
 			}
-			eventually(t, 30*time.Second, func() error {
+			eventually(t, 2*time.Minute, func() error {
 				if now := p.container(t, service); now.RestartCount != 1 || !now.State.Running {
 					return fmt.Errorf("%s is %s, started again %d times", service, now.State.Status, now.RestartCount)
 				}
@@ -107,7 +107,7 @@ func TestComposeStartsAgainWhatCrashed(t *testing.T) {
 		c.sees(p.cart1, "/cart/", "Love life")
 
 		p.mustRun(t, "run", "--rm", "tool", "stop", "-n", "MyCluster", "-s", "terracotta")
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, 2*time.Minute, func() error {
 			if now := p.container(t, "terracotta"); now.State.Status != "exited" || now.State.ExitCode != 0 {
 				return fmt.Errorf("terracotta is %s with status %d", now.State.Status, now.State.ExitCode)
 			}

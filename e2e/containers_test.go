@@ -26,8 +26,8 @@ type option = testcontainers.ContainerCustomizer
 
 var (
 	accept  = testcontainers.WithEnv(map[string]string{"ACCEPT_EULA": "Y"})
-	healthy = testcontainers.WithWaitStrategyAndDeadline(30*time.Second, wait.ForHealthCheck().WithPollInterval(50*time.Millisecond))
-	ended   = testcontainers.WithWaitStrategyAndDeadline(60*time.Second, wait.ForExit().WithPollInterval(50*time.Millisecond))
+	healthy = testcontainers.WithWaitStrategyAndDeadline(3*time.Minute, wait.ForHealthCheck().WithPollInterval(50*time.Millisecond))
+	ended   = testcontainers.WithWaitStrategyAndDeadline(3*time.Minute, wait.ForExit().WithPollInterval(50*time.Millisecond))
 )
 
 func env(name, value string) option {
@@ -79,7 +79,7 @@ func remove(t *testing.T, c *testcontainers.DockerContainer) {
 }
 
 func logs(c *testcontainers.DockerContainer) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	reader, err := c.Logs(ctx)
 	if err != nil {

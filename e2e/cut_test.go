@@ -89,7 +89,7 @@ func TestTheCartOutlivesACutNetworkAndAPause(t *testing.T) {
 // resync is complete is a second one.
 func (p project) mustBeWhole(t *testing.T, servers []string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, 2*time.Minute, func() error {
 		states := map[string]string{}
 		count := map[string]int{}
 		for _, name := range servers {
@@ -114,7 +114,7 @@ func (p project) mustBeWhole(t *testing.T, servers []string) {
 // active waits until one of the servers is active, and returns its name.
 func (p project) active(t *testing.T, servers []string) (active string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, 2*time.Minute, func() error {
 		for _, name := range servers {
 			if p.state(name) == "ACTIVE" {
 				active = name

@@ -26,7 +26,7 @@ func TestAStoppedCartLeavesTheCluster(t *testing.T) {
 	defer c.Close()
 	nodes := func(want int) func() error {
 		return func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			s, err := c.Status(ctx)
 			if err == nil && s.Nodes != want {
@@ -35,13 +35,11 @@ func TestAStoppedCartLeavesTheCluster(t *testing.T) {
 			return err
 		}
 	}
-	eventually(t, 10*time.Second, nodes(2))
+	eventually(t, 2*time.Minute, nodes(2))
 	if out, code := docker(t, root, "stop", two.GetContainerID()); code != 0 {
 		t.Fatalf("docker stop: %s", out)
 	}
-	if err := nodes(1)(); err != nil {
-		t.Error(err)
-	}
+	eventually(t, time.Minute, nodes(1)) // one that only went away is counted for two
 	// One that was killed may come back.
 	if out, code := docker(t, root, "kill", one.GetContainerID()); code != 0 {
 		t.Fatalf("docker kill: %s", out)

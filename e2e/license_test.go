@@ -68,9 +68,9 @@ func TestDataBeforeConfigureIsRefused(t *testing.T) {
 	// The shop says so, and serves as soon as the cluster is configured.
 	cart := startCart(t, nw, "cart-1")
 	shop := address(t, cart, "8080")
-	eventually(t, 10*time.Second, status("http://"+shop+"/cart/?item=JSP+Book&submit=add", 503))
+	eventually(t, 2*time.Minute, status("http://"+shop+"/cart/?item=JSP+Book&submit=add", 503))
 	mustConfigure(t, nw)
-	eventually(t, 20*time.Second, status("http://"+shop+"/ready", 200))
+	eventually(t, 2*time.Minute, status("http://"+shop+"/ready", 200))
 	c := newCustomer(t)
 	c.add(shop, "JSP Book")
 	c.sees(shop, "/cart/", "JSP Book")
@@ -79,12 +79,12 @@ func TestDataBeforeConfigureIsRefused(t *testing.T) {
 // mustBeUnconfigured asks for a session, as redis-cli would.
 func mustBeUnconfigured(t *testing.T, address string) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", address, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprint(conn, "TC.LOAD sessions-example nobody\r\n")

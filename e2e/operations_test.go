@@ -146,10 +146,10 @@ func TestProbesAndMetricsOfTheImage(t *testing.T) {
 	nw := newNetwork(t)
 	server := startServer(t, nw, testcontainers.WithExposedPorts("9410/tcp", "9540/tcp"))
 	url := "http://" + address(t, server, "9540")
-	eventually(t, 10*time.Second, status(url+"/health", http.StatusOK))
-	eventually(t, 10*time.Second, status(url+"/ready", http.StatusServiceUnavailable))
+	eventually(t, 2*time.Minute, status(url+"/health", http.StatusOK))
+	eventually(t, 2*time.Minute, status(url+"/ready", http.StatusServiceUnavailable))
 	mustConfigure(t, nw)
-	eventually(t, 10*time.Second, status(url+"/ready", http.StatusOK))
+	eventually(t, 2*time.Minute, status(url+"/ready", http.StatusOK))
 	newCustomer(t).add(address(t, startCart(t, nw, "cart-1"), "8080"), "JSP Book")
 	resp, err := http.Get(url + "/metrics")
 	if err != nil {

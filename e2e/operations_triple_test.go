@@ -31,6 +31,7 @@ func TestTheOperationsPagesThreeServers(t *testing.T) {
 		}
 	})
 	sweep(t)
+	_ = engine.NetworkRemove(t.Context(), "stripe") // of a run that was broken off
 	var blocks []string
 	for _, block := range commands(t, "docs/operations.md") {
 		if strings.Contains(block, "docker network create stripe") || len(blocks) > 0 && strings.Contains(block, "ready") {
@@ -47,7 +48,7 @@ func TestTheOperationsPagesThreeServers(t *testing.T) {
 	run := func(block string) {
 		t.Helper()
 		begin := time.Now()
-		if out, code := command(t, root, nil, "timeout", "60", "sh", "-ec", strings.Join(functions, "")+block); code != 0 {
+		if out, code := command(t, root, nil, "timeout", "600", "sh", "-ec", strings.Join(functions, "")+block); code != 0 {
 			t.Fatalf("%s\nexit status %d:\n%s", block, code, out)
 		}
 		line, _, _ := strings.Cut(block, "\n")
@@ -87,7 +88,7 @@ func TestTheOperationsPagesThreeServers(t *testing.T) {
 		}
 		bound := inspect(strings.TrimSpace(out)).NetworkSettings.Ports["8080/tcp"][0]
 		shop := "127.0.0.1:" + bound.HostPort
-		eventually(t, 30*time.Second, status("http://"+shop+"/ready", 200))
+		eventually(t, 2*time.Minute, status("http://"+shop+"/ready", 200))
 		return shop
 	}
 

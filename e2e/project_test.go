@@ -118,7 +118,7 @@ func (p project) mustRun(t *testing.T, args ...string) string {
 func (p project) mustBeUp(t *testing.T) {
 	t.Helper()
 	for _, cart := range []string{p.cart1, p.cart2} {
-		eventually(t, 60*time.Second, status("http://"+cart+"/ready", 200))
+		eventually(t, 2*time.Minute, status("http://"+cart+"/ready", 200))
 	}
 }
 

@@ -114,7 +114,7 @@ func TestQuickstartVerbatim(t *testing.T) {
 			shell("docker " + deed + " && docker start terracotta")
 		}
 		if deed == "" {
-			eventually(t, 20*time.Second, status("http://127.0.0.1:8080/ready", 200))
+			eventually(t, 2*time.Minute, status("http://127.0.0.1:8080/ready", 200))
 			c.add("127.0.0.1:8080", "Concert tickets")
 		}
 		c.sees("127.0.0.1:8080", "/cart/", "Concert tickets")
@@ -195,7 +195,7 @@ func sweep(t *testing.T) {
 // follow runs docker logs -f until it has shown that the shop is up.
 func follow(t *testing.T, line string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-ec", "exec "+line)
 	reader, writer, err := os.Pipe()
@@ -279,7 +279,7 @@ func startLicenseServer(t *testing.T, doc []byte) (ca string) {
 			ContextArchive: bytes.NewReader(buildContext.Bytes()), Dockerfile: "Dockerfile", Repo: repo, Tag: version, KeepImage: true,
 		}),
 		testcontainers.WithName("license"),
-		testcontainers.WithWaitStrategyAndDeadline(20*time.Second, wait.ForLog("serving")))
+		testcontainers.WithWaitStrategyAndDeadline(3*time.Minute, wait.ForLog("serving")))
 	return ca
 }
 

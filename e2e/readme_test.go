@@ -64,7 +64,7 @@ func TestTheREADMEFromTopToBottom(t *testing.T) {
 		}
 	}
 	c := newCustomer(t)
-	eventually(t, 20*time.Second, status("http://127.0.0.1:8080/ready", 200))
+	eventually(t, 2*time.Minute, status("http://127.0.0.1:8080/ready", 200))
 	c.add("127.0.0.1:8080", "Concert tickets")
 	shell("docker kill terracotta && docker start terracotta")
 	c.sees("127.0.0.1:8080", "/cart/", "Concert tickets")
@@ -106,7 +106,7 @@ func countVisits(t *testing.T) {
 		t.Fatalf("the README's program does not build:\n%s", out)
 	}
 	jar, _ := cookiejar.New(nil)
-	browser := &http.Client{Jar: jar, Timeout: 10 * time.Second}
+	browser := &http.Client{Jar: jar, Timeout: time.Minute}
 	for visit := 1; visit <= 4; visit += 2 { // the second run goes on counting
 		cmd := exec.CommandContext(t.Context(), program)
 		if err := cmd.Start(); err != nil {
@@ -114,7 +114,7 @@ func countVisits(t *testing.T) {
 		}
 		for n := visit; n < visit+2; n++ {
 			want := fmt.Sprintf("visit %d, session ", n)
-			eventually(t, 20*time.Second, func() error {
+			eventually(t, 2*time.Minute, func() error {
 				resp, err := browser.Get("http://localhost:8088")
 				if err != nil {
 					return err

@@ -37,7 +37,7 @@ func newCustomer(t *testing.T) *customer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &customer{t, &http.Client{Jar: jar, Timeout: 10 * time.Second}}
+	return &customer{t, &http.Client{Jar: jar, Timeout: time.Minute}}
 }
 
 // try fetches a page of the cart at address ("host:port").
@@ -85,7 +85,7 @@ func (c *customer) add(address, item string) page {
 func (c *customer) sees(address, path string, items ...string) page {
 	c.t.Helper()
 	var p page
-	eventually(c.t, 20*time.Second, func() (err error) {
+	eventually(c.t, 2*time.Minute, func() (err error) {
 		p, err = c.try(address, path, nil)
 		if err == nil && !slices.Equal(p.Items, items) {
 			// A served page is never an old one: no second chance.

@@ -75,7 +75,7 @@ func (s *shopper) goesOn() time.Duration {
 	s.mu.Lock()
 	begin := s.changes
 	s.mu.Unlock()
-	eventually(s.t, 20*time.Second, func() error {
+	eventually(s.t, 2*time.Minute, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.err != nil {
