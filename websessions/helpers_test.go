@@ -40,7 +40,7 @@ type browser struct {
 
 func newBrowser(t testing.TB) *browser {
 	jar, _ := cookiejar.New(nil)
-	c := &http.Client{Jar: jar, Timeout: 20 * time.Second,
+	c := &http.Client{Jar: jar, Timeout: 2 * time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(c.CloseIdleConnections)
 	return &browser{t: t, jar: jar, c: c}

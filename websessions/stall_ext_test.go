@@ -14,7 +14,7 @@ import (
 // active one of three, which this node's own network cuts off.
 func TestStallTimeoutSaysWhenASilentServerIsLeft(t *testing.T) {
 	t.Parallel()
-	c := testcluster.StartStripe(t, 3, testcluster.Logger(slog.New(slog.DiscardHandler)))
+	c := testcluster.StartStripe(t, 3, testcluster.Calm(), testcluster.Logger(slog.New(slog.DiscardHandler)))
 	n := testcluster.NewNetwork(t)
 	var doors []string
 	for _, s := range c.Servers {
@@ -26,8 +26,11 @@ func TestStallTimeoutSaysWhenASilentServerIsLeft(t *testing.T) {
 		doors = append(doors, door)
 	}
 	uri := "terracotta://" + strings.Join(doors, ",") + "/shop"
-	quick := node(t, websessions.Config{URI: uri, StallTimeout: websessions.MinStallTimeout, NonStopTimeout: 20 * time.Second})
-	patient := node(t, websessions.Config{URI: uri, StallTimeout: time.Minute, NonStopTimeout: 2500 * time.Millisecond})
+	quick := node(t, websessions.Config{URI: uri, StallTimeout: websessions.MinStallTimeout, NonStopTimeout: time.Minute})
+	patient := node(t, websessions.Config{URI: uri, StallTimeout: time.Hour, NonStopTimeout: 2500 * time.Millisecond})
+	if err := patient.Ready(long(t)); err != nil {
+		t.Fatal(err)
+	}
 	q, p := visit(quick, counter, nil), visit(patient, counter, nil)
 	expect(t, q, 200, "1")
 	expect(t, p, 200, "1")

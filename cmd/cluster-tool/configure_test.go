@@ -120,7 +120,7 @@ func TestConfigureServerRefuses(t *testing.T) {
 	} {
 		a := newFake(t, "tc1")
 		a.refuse = refusal
-		tl := &tool{timeoutMillis: 5000}
+		tl := &tool{timeoutMillis: 60_000}
 		_, err := tl.sendConfigure(t.Context(), &stripe{answers: []answer{{host: a.addr}}}, "", &wire.ConfigureRequest{})
 		e := asToolError(err)
 		if _, text, _ := strings.Cut(refusal, " "); e.Code != c || e.Message != "server "+a.addr+": "+text {
@@ -131,7 +131,7 @@ func TestConfigureServerRefuses(t *testing.T) {
 
 // The connection ends while the server configures: nobody knows, and repeating is safe.
 func TestConfigureServerVanishes(t *testing.T) {
-	tl := &tool{timeoutMillis: 5000}
+	tl := &tool{timeoutMillis: 60_000}
 	_, err := tl.sendConfigure(t.Context(), &stripe{answers: []answer{{host: nowhere(t)}}}, "", &wire.ConfigureRequest{})
 	if e := asToolError(err); e.Code != codeBadGateway || !strings.Contains(e.Message, "connection refused") || !strings.Contains(e.Hint, "repeated") {
 		t.Errorf("%s: %s (%s)", e.Code.Name, e.Message, e.Hint)

@@ -210,7 +210,7 @@ func (l *lockedBuffer) String() string {
 // until polls a condition for ten seconds.
 func until(t *testing.T, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not come to it within ten seconds")
 		}

@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 				c := of(ts).server(ts, args[0])
 				select {
 				case <-c.StopAsked():
-				case <-time.After(10 * time.Second):
+				case <-time.After(time.Minute):
 					ts.Fatalf("%s was not asked to stop", args[0])
 				}
 				c.Stop()

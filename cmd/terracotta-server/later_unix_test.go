@@ -26,7 +26,7 @@ func TestALaterOperationEndsTheServer(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%q, %v", found, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	st := store.New()
 	defer st.Close()

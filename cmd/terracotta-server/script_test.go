@@ -45,12 +45,12 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"healthy": func(ts *testscript.TestScript, _ bool, _ []string) {
-				for deadline := time.Now().Add(10 * time.Second); ; {
+				for deadline := time.Now().Add(time.Minute); ; {
 					if ts.Exec("terracotta-server", "health") == nil {
 						return
 					}
 					if time.Now().After(deadline) {
-						ts.Fatalf("not healthy within ten seconds")
+						ts.Fatalf("not healthy within a minute")
 					}
 				}
 			},

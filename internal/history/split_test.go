@@ -32,6 +32,7 @@ type side struct {
 	index uint64         // largest store index that was acknowledged
 	acked []acked        // sessions that were created, each once
 	last  map[string]int // session that only this side changes -> value acknowledged last
+	err   error          // of what failed last
 }
 
 type acked struct {
@@ -79,6 +80,11 @@ func (s *side) use(ctx context.Context, id int, apart func() bool) {
 		err := create(fmt.Sprintf("%s-%d-%d", s.host, id, n))
 		if err == nil && made {
 			err = count(n)
+		}
+		if err != nil {
+			s.mu.Lock()
+			s.err = err
+			s.mu.Unlock()
 		}
 		if err != nil && !wire.Is(err, wire.ErrSessionUnknown) { // the counter may be among what is lost
 			rest(10 * time.Millisecond)
@@ -129,6 +135,13 @@ func TestPairSplitUnderFaults(t *testing.T) {
 			t.Cleanup(func() { node.Close() })
 			sides = append(sides, &side{host: host, node: node, last: map[string]int{}})
 		}
+		t.Cleanup(func() {
+			for _, s := range sides {
+				s.mu.Lock()
+				t.Logf("%s: %d sessions, the last error: %v", s.host, len(s.acked), s.err)
+				s.mu.Unlock()
+			}
+		})
 		nodes(t, c.net, 1, c.Addrs()...) // opens the dataset
 		var cutMu sync.Mutex
 		isApart := false
@@ -156,7 +169,7 @@ func TestPairSplitUnderFaults(t *testing.T) {
 
 		across.enter(parting)
 		for try := 0; !c.splits(sides); try++ {
-			if try == 5 {
+			if try == 20 {
 				t.Fatal("this machine is too busy for both servers to go on")
 			}
 			c.net.MendAll()
@@ -230,12 +243,12 @@ func (c *cluster) splits(sides []*side) (both bool) {
 
 func (c *cluster) until(what string, ok func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); rest(2 * time.Millisecond) { // polls
+	for deadline := time.Now().Add(time.Minute); !ok(); rest(2 * time.Millisecond) { // polls
 		if time.Now().After(deadline) {
 			for _, s := range c.Servers {
 				c.t.Logf("%s: %+v", s.Name(), s.Engine().Status())
 			}
-			c.t.Fatalf("not within 30 s: %s", what)
+			c.t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
@@ -256,7 +269,7 @@ func (c *cluster) afterSplit(sides []*side) (loser int) {
 		}
 		list[l.Key] = true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	there := func(key string) (string, bool) {
 		v, err := read(ctx, sides[0].node, key)

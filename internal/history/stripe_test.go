@@ -219,22 +219,22 @@ func TestThreeServersUnderFaults(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		r := Run(ctx, c.h, Load{Seed: seed, Dataset: dataset, Nodes: list, Pace: 2 * time.Millisecond})
-		for end := time.Now().Add(*lengthFlag); time.Now().Before(end); {
+		for more := lasts(c.h); more(); {
 			rest(time.Duration(c.rnd.IntN(600)) * time.Millisecond)
 			c.fault()
 		}
 		c.AwaitInService()
 		cancel()
-		judge(t, c.h, r, list[0], int(lengthFlag.Seconds()*5))
+		judge(t, c.h, r, list[0])
 	})
 }
 
 // The server that takes over has a clock that is a day fast, then one that is a day
 // slow: no session ends before its time, and none lives on.
 func TestAClockADayOffNeitherEndsNorKeepsSessions(t *testing.T) {
-	c := startCluster(t, 1)
+	c := startCluster(t, 1, testcluster.Calm()) // nobody takes over by himself
 	node := nodes(t, c.net, 1, c.Addrs()...)[0]
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	create := func(key string, idle time.Duration) {
 		t.Helper()
@@ -266,7 +266,7 @@ func TestAClockADayOffNeitherEndsNorKeepsSessions(t *testing.T) {
 		}
 		short := "short" + off.String()
 		create(short, 200*time.Millisecond)
-		for deadline := time.Now().Add(10 * time.Second); ; rest(time.Millisecond) { // polls
+		for deadline := time.Now().Add(time.Minute); ; rest(time.Millisecond) { // polls
 			if _, err := look(short); wire.Is(err, wire.ErrSessionGone) {
 				break
 			} else if err != nil || time.Now().After(deadline) {

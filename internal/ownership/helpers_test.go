@@ -39,7 +39,7 @@ func newRigOn(t testing.TB, cfg Config, disk stripe.Config, size uint64) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Form(ctx); err != nil {
 		t.Fatal(err)

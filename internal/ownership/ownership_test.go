@@ -413,9 +413,9 @@ func TestEverythingAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for end := time.Now().Add(10 * time.Second); len(r.store.Nodes()) > 0 || r.store.Datasets()[0].Sessions > 0; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(r.store.Nodes()) > 0 || r.store.Datasets()[0].Sessions > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("after ten seconds %d nodes and %d sessions are left", len(r.store.Nodes()), r.store.Datasets()[0].Sessions)
+			t.Fatalf("after a minute %d nodes and %d sessions are left", len(r.store.Nodes()), r.store.Datasets()[0].Sessions)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func TestRedisCLI(t *testing.T) {
 	c, n := carts(t)
 	n.create("abc.1", "ann", "cart", "book")
 	run := func(stdin string, args ...string) string {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		host, port, _ := net.SplitHostPort(c.Addr())
 		cmd := exec.CommandContext(ctx, cli, append([]string{"-h", host, "-p", port}, args...)...)
@@ -154,7 +154,7 @@ func TestRueidis(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	open := cl.B().Arbitrary(wire.CmdOpen, "carts", "", "", "0", "", "none").Build()
 	if err := cl.Do(ctx, open).Error(); err != nil {
@@ -199,7 +199,7 @@ func TestSessionOfTheProtocolPage(t *testing.T) {
 	}
 	c := testcluster.Start(t)
 	host, port, _ := net.SplitHostPort(c.Addr())
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, cli, "--no-raw", "-h", host, "-p", port)
 	cmd.Stdin = strings.NewReader(strings.Join(input, "\n") + "\n")

@@ -50,13 +50,13 @@ func TestRedisInputIsBounded(t *testing.T) {
 	p.want("nil", "GET", strings.Repeat("k", 1025))
 	p.refused(wire.ErrGeneric, "SCAN", "0", "MATCH", strings.Repeat("*a", 513))
 	p.want("OK", "SET", strings.Repeat("k", 1024), "v")
-	// Neither a huge COUNT nor a pattern that goes back and forth takes long.
+	// Neither a huge COUNT nor a pattern that goes back and forth, which would take for ever, takes long.
 	for i := range 50 {
 		p.want("OK", "SET", strings.Repeat("a", 1000)+strconv.Itoa(i), "v")
 	}
 	began := time.Now()
 	r := p.do("SCAN", "0", "COUNT", "9223372036854775807", "MATCH", strings.Repeat("*a", 400)+"b")
-	if len(r.Elems) != 2 || time.Since(began) > 5*time.Second {
+	if len(r.Elems) != 2 || time.Since(began) > time.Minute {
 		t.Errorf("%s after %v", text(r), time.Since(began))
 	}
 	many := []string{"HSET", "million"}
@@ -110,7 +110,7 @@ func TestRedisKeysExpireByThemselves(t *testing.T) {
 	p.want("OK", "SET", "k", "v", "PX", "30")
 	p.want("1", "HSET", "h", "a", "b")
 	p.want("1", "PEXPIRE", "h", "30")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for p.do("DBSIZE").Int != 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("the keys are still there")
@@ -209,7 +209,7 @@ func TestPipelinedRedisReadsDoNotPileUp(t *testing.T) {
 	}
 	// The server has stopped when nothing waits for the log any more and the socket takes no more of what is
 	// kept, which may be one answer that the reading goroutine itself is writing.
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	last, since := -1, time.Now()
@@ -250,7 +250,7 @@ func startRedis(t *testing.T) string {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	addr := net.JoinHostPort("127.0.0.1", port)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)

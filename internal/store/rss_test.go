@@ -146,7 +146,7 @@ func redisRSS(t testing.TB, sessions int) int64 {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	var conn net.Conn
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		if conn, err = net.Dial("unix", socket); err == nil {
 			break
 		}

@@ -109,7 +109,7 @@ func TestCloseWithAFullDiskIsQuick(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(begin); d > time.Second {
+	if d := time.Since(begin); d > 30*time.Second {
 		t.Errorf("close took %v", d)
 	}
 }
@@ -133,7 +133,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		}
 	}
 	var stacks []byte
-	if !within(5*time.Second, func() bool { return runtime.NumGoroutine() <= before }) {
+	if !within(time.Minute, func() bool { return runtime.NumGoroutine() <= before }) {
 		stacks = make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks)
@@ -203,7 +203,7 @@ func TestCloseDuringASnapshotIsQuick(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(begin); d > time.Second {
+	if d := time.Since(begin); d > 30*time.Second {
 		t.Errorf("close took %v", d)
 	}
 	if err := <-ended; err == nil {

@@ -22,7 +22,7 @@ import (
 func TestAServerThatDivergedStartsAnew(t *testing.T) {
 	t.Parallel()
 	var log lines
-	c := newClusterIn(t, make([]string, 3), Config{Logger: log.logger(t)}, parts{guard: 50 * time.Millisecond})
+	c := newClusterIn(t, make([]string, 3), Config{Logger: log.logger(t), Timers: calm}, parts{guard: 50 * time.Millisecond})
 	c.form()
 	for _, op := range []string{"a", "b"} {
 		c.do(op)
@@ -140,7 +140,7 @@ func TestADivergedServerLeavesOnlyWhereItCan(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{2, 3} {
 		var log lines
-		c := newClusterIn(t, make([]string, n), Config{Logger: log.logger(t)}, parts{})
+		c := newClusterIn(t, make([]string, n), Config{Logger: log.logger(t), Timers: calm}, parts{})
 		c.form()
 		c.do("a")
 		c.equal("a")

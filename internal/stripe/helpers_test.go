@@ -144,7 +144,7 @@ func startOn(t testing.TB, cfg Config, p parts, m machine) *Stripe {
 // form forms the stripe, or waits until it is active.
 func form(t testing.TB, s *Stripe) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Form(ctx); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func do(s *Stripe, op string) (wire.Outcome, error) {
 	select {
 	case a := <-c:
 		return a.o, a.err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return wire.Outcome{}, errors.New("no answer")
 	}
 }
@@ -177,8 +177,8 @@ func must(t testing.TB, s *Stripe, op string) {
 // eventually polls until ok, and fails the test when that takes too long.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	if !within(10*time.Second, ok) {
-		t.Fatalf("not within ten seconds: %s", what)
+	if !within(time.Minute, ok) {
+		t.Fatalf("not within a minute: %s", what)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,11 @@ func TestMain(m *testing.M) {
 	}
 	dir := os.Getenv("STRIPE_TEST_CHILD")
 	if dir == "" {
+		// The tests of several servers mostly wait: more of them fit than there are processors.
+		flag.Parse()
+		if n := flag.Lookup("test.parallel").Value; n.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+			_ = n.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+		}
 		os.Exit(m.Run())
 	}
 	fail := func(err error) {

@@ -68,7 +68,7 @@ func TestASoleServerGetsPassives(t *testing.T) {
 	c.settle()
 	c.do("together")
 	c.equal("alone", "together")
-	config, err := c.servers[c.active()].configuration()
+	config, err := c.servers[c.settle()].configuration()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func TestPairGoesOnWithoutItsActive(t *testing.T) {
 func (r *pairRig) suspended(i int, state string) {
 	r.t.Helper()
 	r.until("it is suspended", func() bool { return r.servers[i].Status().State == state })
-	for end := time.Now().Add(5 * defaultPairAlone / 4); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * rigAlone / 4); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if r.leads(i) || r.servers[i].Confirm(r.t.(*testing.T).Context()) == nil {
 			r.t.Fatal("it serves")
 		}
@@ -188,7 +188,7 @@ func TestPairPassiveThatSlept(t *testing.T) {
 	r.sleep(b)
 	must(t, r.servers[a], "two")
 	r.until("the active is alone", func() bool { return r.servers[a].Status().Alone })
-	time.Sleep(defaultPairAlone) // asleep for longer than it would wait
+	time.Sleep(rigAlone) // asleep for longer than it would wait
 	r.down(a)
 	r.wake(b)
 	r.suspended(b, wire.StatePassiveSuspended)

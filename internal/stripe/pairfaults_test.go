@@ -54,13 +54,13 @@ func pairFaults(t *testing.T, random *rand.Rand, rounds int) {
 			i := []int{a, b}[fault-2]
 			said = append(said, []string{"the active sleeps", "the passive sleeps"}[fault-2])
 			r.sleep(i)
-			time.Sleep(time.Duration(random.Int64N(int64(2 * defaultPairAlone))))
+			time.Sleep(time.Duration(random.Int64N(int64(2 * rigAlone))))
 			r.wake(i)
 		case d != MemoryOnly: // without a disk there is no list but the log
 			said = append(said, "the network is cut")
 			cut = true
 			r.isolate(a, true)
-			time.Sleep(time.Duration(random.Int64N(int64(2 * defaultPairAlone))))
+			time.Sleep(time.Duration(random.Int64N(int64(2 * rigAlone))))
 			r.isolate(a, false)
 		}
 		r.synced()

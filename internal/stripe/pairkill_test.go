@@ -195,7 +195,7 @@ func newPairProcesses(t *testing.T) (pair pairProcesses) {
 // ready waits until they are a pair and returns the active one first.
 func (pair pairProcesses) ready() (active, passive *pairProcess) {
 	pair[0].t.Helper()
-	if !within(30*time.Second, func() bool {
+	if !within(time.Minute, func() bool {
 		a, b := pair[0].is(), pair[1].is()
 		active, passive = pair[0], pair[1]
 		if strings.HasPrefix(b, "ACTIVE") {
@@ -216,7 +216,7 @@ func TestPairKilled(t *testing.T) {
 	pair := newPairProcesses(t)
 	var afterActive, afterPassive []time.Duration
 	gap := func(p *pairProcess, since time.Time) time.Duration {
-		if !within(20*time.Second, func() bool { return p.lastActed().After(since) }) {
+		if !within(time.Minute, func() bool { return p.lastActed().After(since) }) {
 			t.Fatalf("the other does not go on: it is %s", p.is())
 		}
 		return p.lastActed().Sub(since)

@@ -16,7 +16,7 @@ import (
 // A stripe is founded by one server; the others wait, then join by themselves.
 func TestTheOthersJoinTheOneThatIsFormed(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, Config{Secret: "sesame"})
+	c := newCluster(t, 3, Config{Secret: "sesame", Timers: calm})
 	for _, s := range c.servers {
 		if st := s.Status(); st.Formed || st.State != wire.StateUninitialized {
 			t.Fatalf("before it is formed: %+v", st)
@@ -54,7 +54,7 @@ func TestTheOthersJoinTheOneThatIsFormed(t *testing.T) {
 // the old one comes back as a passive.
 func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{Timers: calm}) // nobody takes over who has not to
 	c.form()
 	stop := c.writers(8)
 	for range 3 {
@@ -91,7 +91,7 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 // An orderly hand-over: nobody gets an error but the answer where to go.
 func TestHandOverIsQuickAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{Timers: calm})
 	c.form()
 	stop := c.writers(8)
 	for range 5 {
@@ -127,7 +127,7 @@ func TestHandOverIsQuickAndLosesNothing(t *testing.T) {
 // A passive has nobody to hand over to, and a sole server neither.
 func TestHandOverWithNobodyToTakeOver(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{Timers: calm}) // nobody steps down meanwhile
 	c.form()
 	if err := c.servers[1].HandOver(t.Context()); err != nil {
 		t.Errorf("on a passive: %v", err)
@@ -178,7 +178,7 @@ func TestAWipedDiskJoinsUnderANewIdentity(t *testing.T) {
 // One after the other, every server is replaced on an empty disk.
 func TestEveryServerIsReplaced(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{Timers: calm})
 	c.form()
 	stop := c.writers(4)
 	for i := range c.servers {
