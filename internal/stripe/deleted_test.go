@@ -23,26 +23,26 @@ func TestPairListsDeletedKeys(t *testing.T) {
 	t.Parallel()
 	r := newPairRig(t, EveryWrite)
 	a, b := r.actives()
-	must(t, r.servers[a], "one")
-	must(t, r.servers[a], "delete of both") // noted, as it might be in flight when the other one is lost
+	r.do("one")
+	r.do("delete of both") // noted, as it might be in flight when the other one is lost
 	r.down(b)
 	r.until("it is alone", func() bool { return r.servers[a].Status().Alone })
-	must(t, r.servers[a], "delete before the snapshot")
+	r.do("delete before the snapshot")
 	if err := r.servers[a].snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	must(t, r.servers[a], "delete twice")
+	r.do("delete twice")
 	r.down(a)
 	r.start(a)
 	r.until("it goes on", func() bool { return r.leads(a) })
-	must(t, r.servers[a], "delete twice")
+	r.do("delete twice")
 	r.down(a)
 	r.start(b)
 	r.until("it waits", func() bool { return r.servers[b].Status().State != "" && r.servers[b].Status().Waiting != "" })
 	if err := r.servers[b].Promote(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	must(t, r.servers[b], "delete on the side that is kept")
+	r.do("delete on the side that is kept")
 	r.start(a)
 	r.until("the loser starts anew", func() bool { return len(r.lost[a]) > 0 })
 	r.synced()

@@ -17,8 +17,8 @@ import (
 // understand is written only once the stripe has agreed on a later format.
 //
 // The servers of a stripe write the format that they have agreed on by an entry of
-// the log (entryFormat), 1 before that. The active server raises it when all
-// members have said, in this run, that they read a later one. It is part of
+// the log (entryFormat), 1 before that. The active server raises it when all configured
+// servers are members, in touch, and have said in this run that they read a later one. It is part of
 // snapshots, and never goes back: a server that reads less is not let in, and one
 // that meets what it does not understand in its log ends and changes nothing.
 const formatNewest = 1
@@ -62,7 +62,7 @@ func (f *fsm) reads(format int) error {
 // format returns what the stripe has agreed on.
 func (f *fsm) format() int { return max(1, int(f.agreed.Load())) }
 
-// raiseFormat raises the stripe's format to the newest that all members read. It is
+// raiseFormat raises the stripe's format to the newest that all servers read. It is
 // called on the active server.
 func (s *Stripe) raiseFormat() {
 	to := s.fsm.newest
@@ -74,13 +74,16 @@ func (s *Stripe) raiseFormat() {
 		if err != nil {
 			return
 		}
+		if len(config.Servers) < len(s.cfg.Members) {
+			return // one that is away may come back as it was: of a pair it was removed meanwhile
+		}
 		for _, m := range config.Servers {
 			if string(m.ID) == s.id {
 				continue
 			}
 			p, known := s.group.about(string(m.ID))
-			if !known {
-				return
+			if !known || !s.inTouch(m.ID) {
+				return // and one that is down now may be started in the version that it had before
 			}
 			to = min(to, p.format())
 		}
