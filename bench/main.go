@@ -35,17 +35,19 @@ func main() {
 
 // bench is what the single benches need.
 type bench struct {
-	tc        *terracotta
-	report    *report
-	rounds    int
-	length    time.Duration // of one turn
-	sessions  int           // in the memory benches
-	failovers int           // rounds of each kind
-	callers   []int         // only these; empty: all
-	alone     bool          // without peers
-	command   string        // only this one, SET or GET; "": both
-	temp      string
-	dirs      int
+	tc         *terracotta
+	report     *report
+	rounds     int
+	length     time.Duration // of one turn
+	sessions   int           // in the memory benches
+	failovers  int           // rounds of each kind
+	callers    []int         // only these; empty: all
+	alone      bool          // without peers
+	command    string        // only this one, SET or GET; "": both
+	versions   []version     // of our server, in turn
+	durability string        // of versions
+	temp       string
+	dirs       int
 }
 
 // dir returns a new folder for a server's data.
@@ -88,6 +90,7 @@ var benches = []struct {
 	{"pauses", pauses, false},
 	{"failover", failOver, true},
 	{"replicated", replicated, true},
+	{"versions", versions, true},
 }
 
 func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
@@ -112,6 +115,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 			b.callers = append(b.callers, n)
 		}
 		return nil
+	})
+	flags.StringVar(&b.durability, "durability", "memory-only", "of the versions")
+	flags.Func("version", "NAME=BINARY[,VARIABLE=VALUE...] of a server of ours, may be repeated (versions)", func(v string) error {
+		one, err := parseVersion(v)
+		b.versions = append(b.versions, one)
+		return err
 	})
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
