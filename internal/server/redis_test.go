@@ -155,8 +155,6 @@ func TestRedisCommandsSeeNoSessions(t *testing.T) {
 // waiting; whether an answer is right depends on every command before it and none behind it.
 func TestPipelinedRedisCommandsTakeEffectInOrder(t *testing.T) {
 	for _, size := range []int{1, 40 << 10} { // by the log; waiting for the changes
-		c := testcluster.Start(t, testcluster.Dir(t.TempDir()))
-		p := dial(t, c.Addr())
 		const n = 300
 		var out strings.Builder
 		value := func(i int) string { return strings.Repeat("x", size) + strconv.Itoa(i) }
@@ -171,6 +169,8 @@ func TestPipelinedRedisCommandsTakeEffectInOrder(t *testing.T) {
 				out.WriteString(command("DBSIZE"))
 			}
 		}
+		c := testcluster.Start(t, testcluster.Dir(t.TempDir()))
+		p := dial(t, c.Addr()) // the first command is due soon: they are all made before
 		go func() { _, _ = p.nc.Write([]byte(out.String())) }()
 		for i := range n {
 			want := []string{"OK", value(i), "1", strconv.Itoa(i), "1", "1"}
