@@ -59,13 +59,25 @@ func ParseNodeID(b []byte) (n NodeID, err error) {
 	if len(b) != 32 {
 		return n, fmt.Errorf("node id has %d characters, not 32", len(b))
 	}
-	if _, err := hex.Decode(n[:], b); err != nil {
-		return NodeID{}, fmt.Errorf("node id %q: %w", b, err)
-	}
-	if n.String() != string(b) {
-		return NodeID{}, fmt.Errorf("node id %q is not in lower case", b)
+	for i := range n {
+		high, low := digit(b[2*i]), digit(b[2*i+1])
+		if high|low > 15 {
+			return NodeID{}, fmt.Errorf("node id %q is not 32 lower-case hexadecimal digits", b)
+		}
+		n[i] = high<<4 | low
 	}
 	return n, nil
+}
+
+// digit returns the value of a lower-case hexadecimal digit; more than 15 where c is none.
+func digit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 255
 }
 
 // Token names one grant or ticket for one session: it says which state of the
