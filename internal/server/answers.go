@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net"
 	"runtime"
 	"sync"
@@ -36,7 +37,10 @@ type answers struct {
 	queue   []*slot   // commands that wait, in order, from first on
 	first   int
 	free    []*slot
-	out     []byte // in order, to be written next
+	out     []byte   // in order, to be written next
+	filled  int      // bytes in out, or in a slot's answer, before the one that is being made
+	parts   [][]byte // scratch of outcome, and numbers
+	numbers []byte
 	spare   []byte // the buffer that out takes turns with
 	held    int    // bytes in out, in tails and in the write that runs
 	kept    int    // capacity of inline when it was last handed over
@@ -126,7 +130,18 @@ func (a *answers) mayAnswerLocked(s *slot, first bool) bool {
 
 // outcome answers a change: it is the callback of a proposal and must not block.
 func (s *slot) outcome(o wire.Outcome, err error) {
-	s.settle(func(dst []byte) []byte { return appendOutcome(dst, &o, err) })
+	a := s.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	from := a.placeLocked(s)
+	if err == nil && o.Err == nil {
+		a.parts, a.numbers = o.AppendWith(a.parts[:0], a.numbers[:0])
+		*from = appendList(*from, a.parts)
+		clear(a.parts)
+	} else {
+		*from = appendError(*from, cmp.Or(err, error(o.Err)))
+	}
+	a.settledLocked(s)
 }
 
 // settle fills the slot with what encode appends.
@@ -134,23 +149,47 @@ func (s *slot) settle(encode func(dst []byte) []byte) {
 	a := s.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s.answer = encode(s.answer[:0])
+	to := a.placeLocked(s)
+	*to = encode(*to)
+	a.settledLocked(s)
+}
+
+// placeLocked returns where the answer of s is to be appended: to what leaves next
+// where nobody waits before it.
+func (a *answers) placeLocked(s *slot) *[]byte {
+	if a.queue[a.first] == s {
+		a.filled = len(a.out)
+		return &a.out
+	}
+	s.answer, a.filled = s.answer[:0], 0
+	return &s.answer
+}
+
+// settledLocked moves on what s has held up. Its answer is where placeLocked said.
+func (a *answers) settledLocked(s *slot) {
 	s.done = true
-	a.held += len(s.answer)
-	a.countLocked()
 	if a.queue[a.first] != s {
+		a.held += len(s.answer)
+		a.countLocked()
 		return
 	}
-	for a.first < len(a.queue) && a.queue[a.first].done {
-		head := a.queue[a.first]
-		a.out = append(append(a.out, head.answer...), head.tail...)
+	a.held += len(a.out) - a.filled
+	for head := s; ; head = a.queue[a.first] {
+		if head != s {
+			a.out = append(a.out, head.answer...)
+		}
+		a.out = append(a.out, head.tail...)
 		a.queue[a.first] = nil
 		a.first++
 		a.recycleLocked(head)
+		if a.first == len(a.queue) || !a.queue[a.first].done {
+			break
+		}
 	}
 	if a.first == len(a.queue) {
 		a.queue, a.first = a.queue[:0], 0
 	}
+	a.countLocked()
 	a.changed.Broadcast()
 	a.startFlushLocked()
 }
@@ -244,11 +283,19 @@ func (a *answers) write(buf []byte) error {
 // can be answered leaves in one write. It blocks while the peer is too far
 // behind, and reports whether the connection is still good.
 func (a *answers) flush() bool {
-	a.propose()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	mine := !a.writing && !a.broken
+	if mine {
+		a.writing = true // what is answered while it is proposed needs nobody else to write it
+	}
+	if a.gathered {
+		a.mu.Unlock()
+		a.propose()
+		a.mu.Lock()
+	}
 	a.handOverLocked()
-	if !a.writing && len(a.out) > 0 && !a.broken {
+	if mine || !a.writing && len(a.out) > 0 && !a.broken { // another may have ended meanwhile
 		a.writing = true
 		a.writeLocked()
 	}
@@ -299,20 +346,6 @@ func (a *answers) breakLocked() {
 		_ = a.nc.Close()
 	}
 	a.changed.Broadcast()
-}
-
-// appendOutcome appends the answer to a change.
-func appendOutcome(dst []byte, o *wire.Outcome, err error) []byte {
-	if err == nil && o.Err != nil {
-		err = o.Err
-	}
-	if err != nil {
-		return appendError(dst, err)
-	}
-	var few [8][]byte
-	var digits [96]byte
-	list, _ := o.AppendWith(few[:0], digits[:0])
-	return appendList(dst, list)
 }
 
 // appendList appends a flat answer.

@@ -195,6 +195,16 @@ func (q *queue) land() {
 	}
 }
 
+// done tells that what takeNow returned is answered, and nothing is left to be done.
+func (q *queue) done() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.out = false
+	if q.closed || len(q.list) > 0 {
+		q.wake.Signal()
+	}
+}
+
 func (q *queue) firstLocked() *batch {
 	b := q.list[0]
 	n := copy(q.list, q.list[1:])
@@ -264,7 +274,7 @@ func (q *queue) close() []*batch {
 }
 
 // Propose hands op to the next batch and returns at once; it does not keep
-// op's memory. done is called exactly once, from another goroutine, with the
+// op's memory. done is called exactly once, after Propose has returned, with the
 // outcome or with an error (wire.ErrNotActive, ErrUnconfigured, ErrReadOnly,
 // ErrStopping, ErrUnsure, ErrBusy). Operations are proposed in the order of the calls.
 // done must not block.
@@ -286,10 +296,16 @@ func (s *Stripe) gather(op []byte, more bool, done func(wire.Outcome, error)) {
 
 // Hurry proposes what was gathered, or leaves it to the proposer while something
 // is being agreed. It saves those who wait the way through another goroutine, and
-// does not wait for the disk.
+// does not wait for the disk. Where nothing is agreed or kept it applies what was gathered
+// itself: done is called before it returns, also that of others.
 func (s *Stripe) Hurry() {
 	b := s.queue.takeNow(s.end)
 	if b == nil {
+		return
+	}
+	if s.direct {
+		s.applyHere(b)
+		s.queue.done()
 		return
 	}
 	f := flight{batch: b}
@@ -316,6 +332,10 @@ func (s *Stripe) begin(b *batch) raft.ApplyFuture {
 }
 
 func (s *Stripe) propose(f flight) {
+	if s.direct {
+		s.applyHere(f.batch)
+		return
+	}
 	if f.future == nil {
 		if refusal := s.refusal(); refusal != nil {
 			f.answer(nil, refusal)
@@ -326,6 +346,17 @@ func (s *Stripe) propose(f flight) {
 	s.end(f)
 }
 
+// applyHere applies b and answers it, without raft: see Stripe.direct. The queue lets one
+// batch out at a time, so nobody else does that meanwhile.
+func (s *Stripe) applyHere(b *batch) {
+	if refusal := s.refusal(); refusal != nil {
+		b.answer(nil, refusal)
+	} else if !s.fsm.applyHere(b, s.clock.read(), s.term.Load()) {
+		b.answer(nil, errDamagedHere)
+	}
+	s.queue.recycle(b)
+}
+
 // end waits for raft's answer, which follows that of the fsm at once, and answers
 // what the fsm has not.
 func (s *Stripe) end(f flight) {
@@ -333,7 +364,7 @@ func (s *Stripe) end(f flight) {
 	switch {
 	case s.fsm.flight.CompareAndSwap(b, nil):
 		if err == nil {
-			b.answer(nil, &wire.Error{Word: wire.ErrUnsure, Text: "this server's log is damaged"})
+			b.answer(nil, errDamagedHere)
 		} else {
 			b.answer(nil, s.proposalError(err))
 		}
@@ -373,6 +404,9 @@ func (s *Stripe) proposalError(err error) *wire.Error {
 	// The write to disk failed, and how much of it is there nobody knows.
 	return &wire.Error{Word: wire.ErrUnsure, Text: "the log could not be written: " + err.Error()}
 }
+
+// errDamagedHere answers a batch of which something could not be applied.
+var errDamagedHere = &wire.Error{Word: wire.ErrUnsure, Text: "this server's log is damaged"}
 
 // errUnsureEnd answers a batch that was applied, while it is not certain that it is kept.
 var errUnsureEnd = &wire.Error{Word: wire.ErrUnsure, Text: "this server ended while it waited for its partner"}

@@ -52,10 +52,15 @@ func opSize(op []byte) int { return len(op) + binary.MaxVarintLen32 }
 
 // seal fills in the head of an envelope whose operations are complete.
 func seal(env []byte, now store.Time, count int) {
+	stamp(env, now, count)
+	binary.BigEndian.PutUint32(env[1:], crc32.Checksum(env[5:], castagnoli))
+}
+
+// stamp is seal without a checksum, for an envelope that does not leave memory.
+func stamp(env []byte, now store.Time, count int) {
 	env[0] = entryBatch
 	binary.BigEndian.PutUint64(env[5:], uint64(now))
 	binary.BigEndian.PutUint16(env[13:], uint16(count))
-	binary.BigEndian.PutUint32(env[1:], crc32.Checksum(env[5:], castagnoli))
 }
 
 // checkEnvelope verifies kind and checksum, of entries of any kind.
@@ -78,6 +83,11 @@ func openEnvelope(env []byte, f func(now store.Time, op []byte)) error {
 	if err := checkEnvelope(env); err != nil {
 		return err
 	}
+	return walkEnvelope(env, f)
+}
+
+// walkEnvelope is openEnvelope for an envelope that is verified, or was made here.
+func walkEnvelope(env []byte, f func(now store.Time, op []byte)) error {
 	if env[0] == entryIncarnation || env[0] == entryFormat {
 		return fmt.Errorf("entry of kind %d is no batch", env[0])
 	}

@@ -47,7 +47,7 @@ func (f *fsm) raise(entry *raft.Log) any {
 	defer f.turn.Unlock()
 	f.agreed.Store(max(f.agreed.Load(), int64(format)))
 	f.term = entry.Term
-	f.applied.Store(entry.Index)
+	f.applied.Store(max(f.applied.Load(), entry.Index)) // what was applied without the log counts on
 	return nil
 }
 

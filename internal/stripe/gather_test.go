@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -103,6 +105,124 @@ func TestGatherBesidePropose(t *testing.T) {
 	s.Hurry()
 	if err := <-whole; err != nil {
 		t.Error(err)
+	}
+}
+
+// A server that keeps nothing and is alone has no use for a log: who hurries applies what was
+// gathered, and log and snapshots have no part in it. Status goes on counting.
+func TestAloneInMemoryNothingIsLogged(t *testing.T) {
+	s, l := start(t, Config{Durability: MemoryOnly}, parts{})
+	form(t, s)
+	logged := s.raft.LastIndex()
+	const rounds, each = 100, 3
+	atOnce := 0
+	for round := range rounds {
+		var answered sync.WaitGroup
+		var here atomic.Int32
+		answered.Add(each)
+		for range each {
+			s.Gather(fmt.Appendf(nil, "%d", round), func(_ wire.Outcome, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				here.Add(1)
+				answered.Done()
+			})
+		}
+		s.Hurry()
+		if here.Load() == each {
+			atOnce++
+		}
+		answered.Wait()
+	}
+	// The proposer may come by first, but nobody has woken it.
+	if atOnce < rounds/2 {
+		t.Errorf("%d of %d calls of Hurry have applied what was gathered", atOnce, rounds)
+	}
+	if n := len(l.list()); n != rounds*each {
+		t.Errorf("%d operations were applied, not %d", n, rounds*each)
+	}
+	if last := s.raft.LastIndex(); last != logged {
+		t.Errorf("the log has grown from entry %d to %d", logged, last)
+	}
+	if st := s.Status(); st.Applied < rounds || st.LogIndex < st.Applied {
+		t.Errorf("status tells %d entries applied of %d, after %d batches", st.Applied, st.LogIndex, rounds)
+	}
+	v, at, err := s.fsm.viewNow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Release()
+	if at.index < rounds || at.term != s.term.Load() || at.time == 0 {
+		t.Errorf("a backup would say %+v", at)
+	}
+}
+
+// While one who hurries applies, another one leaves what it has gathered to the
+// proposer, which is told when it is its turn, and also when there is nothing more to do.
+func TestAloneInMemoryWhoComesSecondIsServed(t *testing.T) {
+	s, l := start(t, Config{Durability: MemoryOnly}, parts{})
+	form(t, s)
+	hold := func(op string) (release chan struct{}) {
+		entered, release := make(chan struct{}), make(chan struct{})
+		s.Gather([]byte(op), func(wire.Outcome, error) { close(entered); <-release })
+		go s.Hurry()
+		<-entered
+		return release
+	}
+	first := hold("one")
+	second := make(chan error, 1)
+	s.Gather([]byte("two"), func(_ wire.Outcome, err error) { second <- err })
+	s.Hurry()
+	select {
+	case <-second:
+		t.Error("two batches were out at once")
+	default:
+	}
+	close(first)
+	select {
+	case err := <-second:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody has applied what was gathered meanwhile")
+	}
+	third := hold("three")
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	eventually(t, "the queue is closed", func() bool {
+		s.queue.mu.Lock()
+		defer s.queue.mu.Unlock()
+		return s.queue.closed
+	})
+	close(third)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if got := l.list(); !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("applied %q", got)
+	}
+}
+
+// What a server alone in memory cannot apply ends its service, as a damaged log does.
+func TestAloneInMemoryAnUnknownOperationEndsService(t *testing.T) {
+	s, l := start(t, Config{Durability: MemoryOnly}, parts{})
+	form(t, s)
+	must(t, s, "one")
+	for range 2 {
+		if _, err := do(s, "later"); !wire.Is(err, wire.ErrUnsure) {
+			t.Errorf("answered with %v", err)
+		}
+	}
+	if _, err := do(s, "two"); err == nil {
+		t.Error("a change was made after one that was not understood")
+	}
+	if got := l.list(); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("applied %q", got)
+	}
+	if st := s.Status(); !st.Later {
+		t.Errorf("status: %+v", st)
 	}
 }
 

@@ -16,6 +16,9 @@ func (s *Stripe) Status() Status {
 		LogIndex: s.raft.LastIndex(),
 		Applied:  s.fsm.applied.Load(),
 	}
+	if s.direct {
+		st.LogIndex = max(st.LogIndex, st.Applied)
+	}
 	if r := s.unwanted.Load(); r != nil {
 		st.Refusal = r.Text
 		st.Unfit = !st.Formed && (r.Code == refusedAgreement || r.Code == refusedTimers)

@@ -91,6 +91,7 @@ type Stripe struct {
 	wasActive atomic.Bool
 	met       atomic.Bool // it followed another active server in this run
 	sole      atomic.Bool // it is the only voter
+	direct    bool        // changes are applied without raft's log: nothing is kept, and there is nobody to agree with
 	term      atomic.Uint64
 	ill       atomic.Pointer[wire.Error] // the disk cannot be written
 
@@ -191,6 +192,7 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 		return nil, err
 	}
 	s.fsm.pair = s.cfg.pair()
+	s.direct = s.cfg.Durability == MemoryOnly && !s.cfg.several()
 	p.files = p.files.withDefaults()
 	p = cfg.Faults.upon(p)
 	st, err := s.openStorage(p.files)
