@@ -26,6 +26,7 @@ func (t *tool) awaitMembers(ctx context.Context, cluster string, stripes []*stri
 		if len(s.config.Servers) < 2 {
 			continue
 		}
+		var waiting []string // for these servers; or why that is not known
 		for {
 			late, absent, err := t.notJoined(ctx, s, password)
 			if err == nil && len(late) == 0 && (len(absent) == 0 || time.Since(began) >= absentPatience) {
@@ -35,8 +36,10 @@ func (t *tool) awaitMembers(ctx context.Context, cluster string, stripes []*stri
 				}
 				break
 			}
-			waiting := append(slices.Clone(late), absent...)
-			if err != nil {
+			switch {
+			case err == nil:
+				waiting = append(slices.Clone(late), absent...)
+			case waiting == nil || ctx.Err() == nil: // a question that the end of the time cut off tells less than the one before
 				waiting = []string{reason(err)}
 			}
 			if ctx.Err() == nil {
