@@ -32,11 +32,12 @@ func TestConfigureWaitsUntilServersHaveJoined(t *testing.T) {
 }
 
 func TestConfigureServerThatDoesNotJoin(t *testing.T) {
+	t.Parallel() // it waits for its time-out
 	l, env, _ := licensed(t)
 	a, b := pair(t)
 	a.joins = map[string]string{"tc2": wire.StateUnreachable}
-	runTool(t, env, "-t", "700", "configure", "-n", "A", "-l", l, "-s", a.addr, "-s", b.addr).
-		want(t, codePartial, "Error (PARTIAL_FAILURE)", "is configured, but not all of its servers have joined within 700ms: tc2: UNREACHABLE", "configure may be repeated")
+	runTool(t, env, "-t", "3000", "configure", "-n", "A", "-l", l, "-s", a.addr, "-s", b.addr).
+		want(t, codePartial, "Error (PARTIAL_FAILURE)", "is configured, but not all of its servers have joined within 3s: tc2: UNREACHABLE", "configure may be repeated")
 }
 
 // A server that was not named must run the same as the one that was.
@@ -171,5 +172,5 @@ func TestBackupThatFailsIsCleanedUp(t *testing.T) {
 	a.answers = map[string]func([][]byte) []byte{wire.CmdBackup: func([][]byte) []byte { return resp.AppendBulkString(nil, "no document") }}
 	runTool(t, nil, "backup", "-n", "A", "-s", a.addr).want(t, codeInternal, "the answer to PREPARE is not one document", "could not be cleaned up")
 	a.status.State = wire.StateStartSuspended
-	runTool(t, nil, "-t", "300", "backup", "-n", "A", "-s", a.addr).want(t, codeBadGateway, "waiting for an active server", "stripe 1 has no active server that answers", wire.StateStartSuspended)
+	runTool(t, nil, "-t", "2000", "backup", "-n", "A", "-s", a.addr).want(t, codeBadGateway, "waiting for an active server", "stripe 1 has no active server that answers", wire.StateStartSuspended)
 }

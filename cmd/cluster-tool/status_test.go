@@ -221,7 +221,7 @@ func TestStatusOfASilentServer(t *testing.T) {
 func TestStatusOfAWebServer(t *testing.T) {
 	srv := httptest.NewServer(nil)
 	defer srv.Close()
-	runTool(t, nil, "-t", "2000", "status", "-s", srv.Listener.Addr().String()).want(t, codeBadGateway, "UNREACHABLE", "protocol")
+	runTool(t, nil, "-t", "60000", "status", "-s", srv.Listener.Addr().String()).want(t, codeBadGateway, "UNREACHABLE", "protocol")
 }
 
 // What a server says does not move the cursor.
