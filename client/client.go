@@ -63,6 +63,7 @@ type Client struct {
 	log   *slog.Logger
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
+	rests rests          // of run
 	calls sync.Pool      // of *call, those at rest
 	wg    sync.WaitGroup // run, and the writers that outlive their callers
 

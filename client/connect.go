@@ -18,7 +18,6 @@ const stableAfter = time.Second // a connection that lived so long was a good on
 // run keeps a connection until Close. It is the goroutine that reads, too, so
 // there is never more than one connection generation.
 func (c *Client) run() {
-	var failures int
 	for {
 		cn := c.search()
 		if cn == nil {
@@ -29,26 +28,7 @@ func (c *Client) run() {
 		if c.ctx.Err() == nil && !errors.Is(err, errRetired) {
 			c.log.Warn("connection to terracotta lost; connecting again", "server", cn.host, "error", err)
 		}
-		if failures++; time.Since(began) >= stableAfter {
-			failures = 0
-		}
-		if failures > 0 {
-			if errors.Is(err, errRetired) && failures < 100 { // an election may be under way
-				c.pause(min(failures, electionTries))
-			} else {
-				c.pause(failures)
-			}
-		}
-	}
-}
-
-// pause waits between two connections, or until Close.
-func (c *Client) pause(failures int) {
-	t := time.NewTimer(backoff(failures))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-c.ctx.Done():
+		c.rests.left(cn.host, time.Now(), time.Since(began) >= stableAfter, errors.Is(err, errRetired))
 	}
 }
 

@@ -62,6 +62,38 @@ type dialed struct {
 	err error
 }
 
+// rests holds servers back whose connections don't last: each for itself, so that the
+// search for another active server begins at once. Its zero value holds back none.
+type rests struct {
+	of map[string]rest // host ->
+}
+
+type rest struct {
+	short int // connections in a row that did not last
+	until time.Time
+}
+
+// left notes that a connection ended. stable: it was a good one. retired: the server
+// said that it is not the active one, which an election may mend soon.
+func (r *rests) left(host string, now time.Time, stable, retired bool) {
+	if stable {
+		delete(r.of, host)
+		return
+	}
+	if r.of == nil || len(r.of) >= 4*maxServers { // redirects may name ever new ones
+		r.of = map[string]rest{}
+	}
+	n := r.of[host].short + 1
+	tries := n
+	if retired && n < 100 {
+		tries = min(n, electionTries)
+	}
+	r.of[host] = rest{n, now.Add(backoff(tries))}
+}
+
+// until returns when a server may be tried again.
+func (r *rests) until(host string) time.Time { return r.of[host].until }
+
 // search returns a connection that is ready for use, or nil once the client is closed.
 func (c *Client) search() *conn {
 	ctx, cancel := context.WithCancel(c.ctx)
@@ -69,8 +101,15 @@ func (c *Client) search() *conn {
 		c: c, ctx: ctx, began: time.Now(), results: make(chan dialed, maxServers), joined: make(chan error, 1),
 		patience: max(c.o.DialTimeout/5, time.Millisecond),
 	}
-	for i, host := range c.hosts() {
-		s.servers = append(s.servers, &candidate{host: host, due: s.began.Add(time.Duration(i) * stagger)})
+	next := s.began
+	for _, host := range c.hosts() {
+		k := &candidate{host: host, due: next}
+		if until := c.rests.until(host); until.After(s.began) {
+			k.due, k.tries = until, 1 // it had its try: neither a redirect nor another's failure hurries it
+		} else {
+			next = next.Add(stagger)
+		}
+		s.servers = append(s.servers, k)
 	}
 	defer s.end(cancel)
 	timer := time.NewTimer(0)

@@ -325,6 +325,70 @@ func TestServersThatNameEachOtherAtJoin(t *testing.T) {
 	})
 }
 
+// A server that is lost soon after it was found holds up nobody who can go elsewhere.
+func TestAnotherServerIsTriedAtOnce(t *testing.T) {
+	in(t, func(t *testing.T) {
+		var mu sync.Mutex
+		active, conns := "a:1", map[net.Conn]bool{}
+		other := map[string]string{"a:1": "b:1", "b:1": "a:1"}
+		p := piped{serve: func(_ int, addr string, nc net.Conn) {
+			mu.Lock()
+			up := addr == active
+			conns[nc] = up
+			mu.Unlock()
+			if up {
+				healthy(nc, func([][]byte) bool { return true })
+			}
+		}}
+		c := newClient(t, Options{Hosts: []string{"a:1", "b:1"}, Node: true, Dial: p.dial})
+		get(t, c)
+		for round := range 20 {
+			time.Sleep(stableAfter / 2)
+			mu.Lock()
+			active = other[active]
+			for nc := range conns {
+				nc.Close()
+			}
+			clear(conns)
+			mu.Unlock()
+			lost := time.Now()
+			get(t, c)
+			if d := time.Since(lost); d > 0 {
+				t.Errorf("round %d: %v until the next server was used", round, d)
+			}
+		}
+		c.Close()
+	})
+}
+
+// A server whose connections never last is tried with pauses, as one that refuses them.
+func TestAServerThatLetsGoIsNotHammered(t *testing.T) {
+	in(t, func(t *testing.T) {
+		p := piped{serve: func(_ int, _ string, nc net.Conn) {
+			scripted(nc, func(cmd string) string {
+				if cmd == "GET" {
+					nc.Close()
+				}
+				return ""
+			})
+		}}
+		for _, hosts := range [][]string{{"a:1"}, {"a:1", "b:1"}} {
+			p.mu.Lock()
+			p.dials = nil
+			p.mu.Unlock()
+			c := newClient(t, Options{Hosts: hosts, Node: true, Dial: p.dial})
+			_, err := c.Do(within(t, time.Minute), true, args("GET", "k")...)
+			if err == nil {
+				t.Error("answered")
+			}
+			c.Close()
+			if n := len(p.dials); n < 120*len(hosts) || n > 260*len(hosts) {
+				t.Errorf("%d tries in a minute at %q; a pause is 250 to 500 ms at last", n, hosts)
+			}
+		}
+	})
+}
+
 // No call outlives its context, whatever the servers do, and its error names each of them.
 func TestNoCallOutlivesItsContext(t *testing.T) {
 	in(t, func(t *testing.T) {
