@@ -102,6 +102,9 @@ func TestEveryFlippedByteIsAnError(t *testing.T) {
 		if err := r.Restore(bytes.NewReader(bad)); err == nil {
 			t.Fatalf("byte %d of %d was flipped, and nobody noticed", i, len(good))
 		}
+		if VerifySnapshot(bytes.NewReader(bad)) == nil {
+			t.Fatalf("byte %d of %d was flipped, and was verified", i, len(good))
+		}
 		r.mustBeEmpty("flipped byte")
 	}
 }
@@ -113,6 +116,15 @@ func TestEveryCutIsAnError(t *testing.T) {
 		if err := r.Restore(bytes.NewReader(good[:n])); !errors.Is(err, errDamaged) {
 			t.Fatalf("cut to %d of %d bytes: %v", n, len(good), err)
 		}
+		if err := VerifySnapshot(bytes.NewReader(good[:n])); !errors.Is(err, errDamaged) {
+			t.Fatalf("cut to %d of %d bytes, verified: %v", n, len(good), err)
+		}
+	}
+	if err := VerifySnapshot(bytes.NewReader(append(slices.Clone(good), 0))); !errors.Is(err, errDamaged) {
+		t.Fatalf("a byte too many, verified: %v", err)
+	}
+	if err := VerifySnapshot(oneByte{bytes.NewReader(good)}); err != nil {
+		t.Fatalf("in single bytes, verified: %v", err)
 	}
 	if err := r.Restore(bytes.NewReader(append(slices.Clone(good), 0))); !errors.Is(err, errDamaged) {
 		t.Fatalf("a byte too many: %v", err)

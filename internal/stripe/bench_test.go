@@ -24,6 +24,7 @@ func (nothing) Forgotten() [][]byte                                        { ret
 func (nothing) Changes(uint64, store.Time, func(store.Change) error) error { return nil }
 func (nothing) Snapshot() view                                             { return &ledgerView{} }
 func (nothing) Restore(io.Reader) error                                    { return nil }
+func (nothing) Verify(io.Reader) error                                     { return nil }
 
 // BenchmarkPropose proposes operations of 1 KiB, each caller one after the other.
 func BenchmarkPropose(b *testing.B) {

@@ -125,8 +125,9 @@ func (c *contact) peerLocked(id raft.ServerID) *peerContact {
 	return p
 }
 
-// reachable returns once id is not silent, or with an error when term is over.
-func (c *contact) reachable(id raft.ServerID, term uint64) error {
+// reachable returns once id is not silent, and whether it was; or with an error when
+// term is over.
+func (c *contact) reachable(id raft.ServerID, term uint64) (waited bool, err error) {
 	for {
 		c.mu.Lock()
 		p, moved := c.peers[id], c.moved
@@ -135,10 +136,11 @@ func (c *contact) reachable(id raft.ServerID, term uint64) error {
 		c.mu.Unlock()
 		switch {
 		case over:
-			return errReignOver
+			return waited, errReignOver
 		case !wait:
-			return nil
+			return waited, nil
 		}
+		waited = true
 		<-moved
 	}
 }

@@ -114,7 +114,13 @@ func TestCallsWaitForASilentServer(t *testing.T) {
 		c.begin(3, config("abc", ""))
 		call := func(term uint64) chan error {
 			done := make(chan error, 1)
-			go func() { done <- c.reachable("b", term) }()
+			go func() {
+				waited, err := c.reachable("b", term)
+				if waited && err == nil {
+					err = errOutdated
+				}
+				done <- err
+			}()
 			synctest.Wait()
 			return done
 		}
@@ -127,7 +133,10 @@ func TestCallsWaitForASilentServer(t *testing.T) {
 			t.Fatal("did not wait")
 		}
 		c.confirm("b", 3, 1, 1)
-		if err := <-waits; err != nil {
+		if err := <-waits; err != errOutdated {
+			t.Fatal(err)
+		}
+		if err := <-call(3); err != nil {
 			t.Fatal(err)
 		}
 		c.lost("b", 3)

@@ -68,9 +68,10 @@ type machine interface {
 	Now() store.Time
 	Snapshot() view
 	Restore(r io.Reader) error
-	Knows(op []byte) bool // whether it is an operation that this version knows
-	Index() uint64        // how many operations were applied, ever
-	Forgotten() [][]byte  // keys that the last Apply deleted without a trace, valid until the next one
+	Verify(r io.Reader) error // whether Restore would read what was written; changes nothing
+	Knows(op []byte) bool     // whether it is an operation that this version knows
+	Index() uint64            // how many operations were applied, ever
+	Forgotten() [][]byte      // keys that the last Apply deleted without a trace, valid until the next one
 	Changes(since uint64, after store.Time, f func(store.Change) error) error
 }
 
@@ -83,6 +84,8 @@ type view interface {
 type storeMachine struct{ *store.Store }
 
 func (m storeMachine) Snapshot() view { return m.Store.Snapshot() }
+
+func (m storeMachine) Verify(r io.Reader) error { return store.VerifySnapshot(r) }
 
 // fsm is the machine as the Raft library sees it. Its methods are called by one
 // goroutine of raft, but for what is atomic.
@@ -436,6 +439,9 @@ type fsmSnapshot struct {
 
 // Persist implements raft.FSMSnapshot.
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	if r, ok := sink.(*received); ok {
+		sink, r.own = r.SnapshotSink, true // raft closes r once more
+	}
 	if s.view != nil {
 		if err := s.write(sink); err != nil {
 			sink.Cancel()

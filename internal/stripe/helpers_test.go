@@ -74,6 +74,8 @@ func (l *ledger) Changes(since uint64, _ store.Time, f func(store.Change) error)
 
 func (l *ledger) Snapshot() view { return &ledgerView{now: l.now, ops: l.list()} }
 
+func (l *ledger) Verify(r io.Reader) error { return new(ledger).Restore(r) }
+
 func (l *ledger) Restore(r io.Reader) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,6 +27,10 @@ type incoming struct {
 	once     sync.Once
 	patience time.Duration
 
+	// Set before anything comes in; nil in tests.
+	question func(rpc raft.RPC, ask func(raft.RPC)) // decides when raft gets a question of the pre-vote, by ask
+	refuse   func(command any) error                // why raft must not get a message
+
 	agreed atomic.Uint64 // up to this entry all agree, as the active one last said
 }
 
@@ -49,17 +53,43 @@ func (i *incoming) run(in <-chan raft.RPC) {
 		if m, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && m.LeaderCommitIndex > 0 {
 			i.agreed.Store(m.LeaderCommitIndex)
 		}
+		if _, ok := rpc.Command.(*raft.RequestPreVoteRequest); ok && i.question != nil {
+			go i.question(rpc, func(rpc raft.RPC) { i.pass(rpc) }) // one for each connection at most, and not for long
+			continue
+		}
 		if rpc.Reader != nil {
 			rpc = i.attended(rpc)
 		}
-		select {
-		case i.out <- rpc:
-		case <-i.stop:
-			if c, ok := rpc.Reader.(io.Closer); ok {
-				c.Close()
+		if i.refuse != nil {
+			if err := i.refuse(rpc.Command); err != nil {
+				go decline(rpc, err)
+				continue
 			}
+		}
+		if !i.pass(rpc) {
 			return
 		}
+	}
+}
+
+// decline answers rpc with err once all of it was read.
+func decline(rpc raft.RPC, err error) {
+	if rpc.Reader != nil {
+		io.Copy(io.Discard, rpc.Reader)
+	}
+	rpc.RespChan <- raft.RPCResponse{Error: err}
+}
+
+// pass gives rpc to raft. It reports whether there is one.
+func (i *incoming) pass(rpc raft.RPC) bool {
+	select {
+	case i.out <- rpc:
+		return true
+	case <-i.stop:
+		if c, ok := rpc.Reader.(io.Closer); ok {
+			c.Close()
+		}
+		return false
 	}
 }
 

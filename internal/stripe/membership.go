@@ -58,14 +58,10 @@ func (s *Stripe) lookout() {
 	tick := time.NewTicker(s.cfg.Timers.Heartbeat / 20)
 	defer tick.Stop()
 	last := ""
-	var stood time.Time       // of the active server's last sign before this one stood for election
 	away := map[string]bool{} // names of servers that were said to be away
 	for {
 		s.takeNotice()
-		if at, due := s.standDue(); due && !at.Equal(stood) {
-			stood = at
-			s.stand()
-		}
+		s.watchSilence()
 		if state := s.state(); state != last {
 			last = state
 			s.changed()
@@ -77,51 +73,6 @@ func (s *Stripe) lookout() {
 		case <-tick.C:
 		}
 	}
-}
-
-// standShare is the part of the heartbeat time-out by which passive servers stand
-// for election one after the other: who stands while another still takes the
-// active server for alive is refused, and then waits long.
-const standShare = 6
-
-// standDue reports whether it is time to stand for election, and when the active
-// server was heard of last. Raft's own timer has a random length of one to two
-// heartbeat time-outs and looks only at its ends; this looks all the time.
-func (s *Stripe) standDue() (heard time.Time, due bool) {
-	_, leader := s.raft.LeaderWithID()
-	if leader == "" || string(leader) == s.id || s.raft.State() != raft.Follower {
-		return heard, false
-	}
-	heard = s.raft.LastContact()
-	silent := time.Since(heard)
-	if silent < s.cfg.Timers.Heartbeat {
-		return heard, false
-	}
-	config, err := s.configuration()
-	if err != nil {
-		return heard, false
-	}
-	rank, voter := 0, false
-	for _, id := range votersOf(config) {
-		voter = voter || string(id) == s.id
-		if id != leader && string(id) < s.id {
-			rank++
-		}
-	}
-	return heard, voter && silent >= s.cfg.Timers.Heartbeat*time.Duration(standShare+rank)/standShare
-}
-
-// stand makes raft look at its heartbeat timer now: it does when the time-out
-// becomes shorter. The bound of the lease is not touched: the silence was longer.
-func (s *Stripe) stand() {
-	c := s.raft.ReloadableConfig()
-	c.HeartbeatTimeout = s.cfg.Timers.Heartbeat - time.Millisecond
-	if err := s.raft.ReloadConfig(c); err != nil {
-		s.log.Debug("could not stand for election early", "error", err)
-		return
-	}
-	c.HeartbeatTimeout = s.cfg.Timers.Heartbeat
-	s.raft.ReloadConfig(c)
 }
 
 // sayWhoIsAway logs once that a server went away, and that it came back.

@@ -37,9 +37,10 @@ func (m *memorySnapshots) List() ([]*raft.SnapshotMeta, error) {
 
 // Create implements raft.SnapshotStore.
 func (m *memorySnapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, cIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
-	return &spool{in: m, meta: raft.SnapshotMeta{
+	s := &spool{in: m, meta: raft.SnapshotMeta{
 		Version: version, ID: fmt.Sprintf("%d-%d", term, index), Index: index, Term: term, Configuration: c, ConfigurationIndex: cIndex,
-	}}, nil
+	}}
+	return &received{SnapshotSink: s, f: m.fsm}, nil
 }
 
 // Open implements raft.SnapshotStore.

@@ -364,3 +364,38 @@ func TestWithoutAMajorityServersAreSuspended(t *testing.T) {
 	c.do("b")
 	c.equal("a", "b")
 }
+
+// A passive server that comes back far behind is none before it has what it lacks: what
+// the active one had ready for it when it left does not count.
+func TestAPassiveThatIsFarBehindSaysSo(t *testing.T) {
+	t.Parallel()
+	c := newClusterIn(t, make([]string, 3), Config{}, parts{trailing: 2})
+	c.form()
+	c.kill(2)
+	const many = 3 * caughtUp
+	for i, op := range numbered("op", many) {
+		c.do(op)
+		if i%caughtUp == caughtUp/2 {
+			for _, s := range c.running() {
+				if err := s.snapshot(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for i := range 2 { // so that what was ready comes long before the rest
+		c.links[i][2].set(false, false, 50*time.Millisecond)
+	}
+	c.start(2)
+	var st Status
+	if !within(30*time.Second, func() bool { st = c.servers[2].Status(); return st.State == wire.StatePassive }) {
+		t.Fatalf("it does not come back: %+v", st)
+	}
+	if st.Applied+caughtUp < many {
+		t.Errorf("it says %s, and has applied %d entries of %d", st.State, st.Applied, many)
+	}
+	for i := range 2 {
+		c.links[i][2].set(false, false, 0)
+	}
+	c.equal(c.ledgers[c.settle()].list()...)
+}

@@ -24,6 +24,7 @@ type snapshots struct {
 	stop <-chan struct{} // closed when the stripe closes
 
 	starting context.Context // ends when the start is given up
+	fsm      *fsm            // nil for a backup, which has a sum of its own
 	held     *hold           // nil where there is one server
 }
 
@@ -36,7 +37,7 @@ func openSnapshots(s *Stripe) (snapshots, error) {
 		}
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
-	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting, nil}, err
+	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting, s.fsm, nil}, err
 }
 
 // Open implements raft.SnapshotStore. Raft's own first reads the whole file to
@@ -122,7 +123,10 @@ func (s snapshots) Create(version raft.SnapshotVersion, index, term uint64, c ra
 	if err != nil {
 		return nil, err
 	}
-	return snapshotSink{sink, s}, nil
+	if s.fsm == nil {
+		return snapshotSink{sink, s}, nil
+	}
+	return &received{SnapshotSink: snapshotSink{sink, s}, f: s.fsm}, nil
 }
 
 type snapshotSink struct {

@@ -106,6 +106,8 @@ type Stripe struct {
 	unwanted atomic.Pointer[refusal] // why the stripe does not let this server in
 	lost     chan struct{}           // see Lost
 	loseOnce sync.Once
+	ballot   *ballot       // nil for a pair
+	standing sync.Mutex    // see stand
 	opens    time.Duration // contact.mono from which on raft may be reached
 	led      atomic.Int64  // contact.mono when an active server was last known
 	changing sync.Mutex    // held while the configuration is changed

@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -23,6 +24,8 @@ type transport struct {
 	*raft.NetworkTransport
 	contact  *contact
 	incoming *incoming
+	ballot   *ballot         // nil for a pair
+	stop     <-chan struct{} // closed when the stripe closes
 }
 
 func (s *Stripe) newTransport() *transport {
@@ -31,7 +34,12 @@ func (s *Stripe) newTransport() *transport {
 	})
 	in := newIncoming(t.Consumer(), snapshotPatience)
 	s.told = in.agreed.Load
-	return &transport{t, s.contact, in}
+	if !s.cfg.pair() {
+		s.ballot = newBallot(s.cfg.Timers.Heartbeat)
+		in.question = s.question
+	}
+	in.refuse = s.insane
+	return &transport{t, s.contact, in, s.ballot, s.stop}
 }
 
 // Consumer implements raft.Transport.
@@ -43,14 +51,21 @@ func (t *transport) Close() error {
 	return t.NetworkTransport.Close()
 }
 
+var errOutdated = errors.New("the message is outdated: its receiver was away")
+
 // AppendEntries implements raft.Transport. Heartbeats come this way. Anything
 // else waits while the server does not answer heartbeats: raft pauses for up to
-// ten seconds after repeated failures, and would go on pausing once it is back.
+// ten seconds after repeated failures, and would go on pausing once it is back. What
+// has waited is not sent: it says up to where all agreed long ago, and a server that was
+// away would take itself for one that has caught up. Raft makes a new message.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	heartbeat := args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
 	if !heartbeat {
-		if err := t.contact.reachable(id, args.Term); err != nil {
+		switch waited, err := t.contact.reachable(id, args.Term); {
+		case err != nil:
 			return err
+		case waited:
+			return errOutdated
 		}
 	}
 	start := t.contact.mono()
@@ -64,9 +79,42 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	return err
 }
 
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.ballot != nil {
+		if err := t.ballot.turn(t.stop); err != nil {
+			return err
+		}
+	}
+	err := onceMore(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
+	if t.ballot != nil && err == nil && !resp.Granted {
+		t.ballot.failed()
+	}
+	return err
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return onceMore(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
+}
+
+// onceMore repeats a question while the connection it was sent on proves to be broken:
+// raft keeps idle ones, and those to a server that was restarted since are of no use.
+// Raft itself would count that server's vote as refused.
+func onceMore(ask func() error) (err error) {
+	for range pooledStreams + 1 {
+		var op *net.OpError
+		err = ask()
+		if !errors.Is(err, io.EOF) && (!errors.As(err, &op) || op.Timeout() || op.Op == "dial") {
+			return err
+		}
+	}
+	return err
+}
+
 // InstallSnapshot implements raft.Transport.
 func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	if err := t.contact.reachable(id, args.Term); err != nil {
+	if _, err := t.contact.reachable(id, args.Term); err != nil {
 		return err
 	}
 	return t.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
