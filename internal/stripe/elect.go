@@ -112,6 +112,35 @@ func (b *ballot) setRank(rank int) {
 	b.rank = rank
 }
 
+// waking knows when this server itself has slept, or was kept waiting by a busy machine:
+// what it did not hear meanwhile may be about to be read. Its zero value has not looked.
+type waking struct {
+	mu     sync.Mutex
+	looked time.Duration
+	until  time.Duration // no silence is believed before
+}
+
+// look is called twenty times in a heartbeat time-out, with a clock that goes on while the
+// machine sleeps.
+func (w *waking) look(now, heartbeat time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.looked > 0 && now-w.looked > heartbeat/4 {
+		w.until = now + heartbeat/10
+	}
+	w.looked = now
+}
+
+// believed returns how much of a silence counts.
+func (w *waking) believed(silent, now, heartbeat time.Duration) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if left := w.until - now; left > 0 {
+		return min(silent, heartbeat-left)
+	}
+	return silent
+}
+
 // silence returns for how long nothing was heard of the active server, and when it was
 // heard of last; known is whether this server follows one.
 func (s *Stripe) silence() (silent time.Duration, heard time.Time, known bool) {
@@ -120,13 +149,14 @@ func (s *Stripe) silence() (silent time.Duration, heard time.Time, known bool) {
 		return 0, heard, false
 	}
 	heard = s.raft.LastContact()
-	return time.Since(heard), heard, true
+	return s.waking.believed(time.Since(heard), s.contact.mono(), s.cfg.Timers.Heartbeat), heard, true
 }
 
 // watchSilence makes raft give up an active server that is silent for too long. Raft's
 // own timer has a random length of one to two heartbeat time-outs and looks only at its
 // ends; this looks all the time.
 func (s *Stripe) watchSilence() {
+	s.waking.look(s.contact.mono(), s.cfg.Timers.Heartbeat)
 	silent, _, known := s.silence()
 	if !known {
 		return

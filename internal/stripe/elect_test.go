@@ -175,6 +175,26 @@ func TestAnAnswerWaitsForTheOwnTimeOut(t *testing.T) {
 	})
 }
 
+// A server that slept does not take the active one for silent before it has had the time
+// to read what came meanwhile.
+func TestWhoSleptHearsFirst(t *testing.T) {
+	var w waking
+	for _, c := range []struct{ now, silent, want time.Duration }{
+		{time.Hour, beat, beat}, // the first look
+		{time.Hour + beat/20, beat, beat},
+		{time.Hour + beat/20 + beat/4, 2 * beat, 2 * beat},
+		{2 * time.Hour, time.Hour, beat - beat/10},
+		{2*time.Hour + beat/20, time.Hour, beat - beat/20},
+		{2*time.Hour + beat/20, beat / 2, beat / 2},
+		{2*time.Hour + beat/10, time.Hour, time.Hour},
+	} {
+		w.look(c.now, beat)
+		if have := w.believed(c.silent, c.now, beat); have != c.want {
+			t.Errorf("%+v: %v", c, have)
+		}
+	}
+}
+
 // A connection that broke while nobody used it is not its server's answer.
 func TestABrokenConnectionIsNoRefusal(t *testing.T) {
 	broken := &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}

@@ -106,8 +106,9 @@ type Stripe struct {
 	unwanted atomic.Pointer[refusal] // why the stripe does not let this server in
 	lost     chan struct{}           // see Lost
 	loseOnce sync.Once
-	ballot   *ballot       // nil for a pair
-	standing sync.Mutex    // see stand
+	ballot   *ballot    // nil for a pair
+	standing sync.Mutex // see stand
+	waking   waking
 	opens    time.Duration // contact.mono from which on raft may be reached
 	led      atomic.Int64  // contact.mono when an active server was last known
 	changing sync.Mutex    // held while the configuration is changed
