@@ -339,7 +339,11 @@ func (s *Stripe) HandOver(ctx context.Context) error {
 	if err != nil && s.raft.State() == raft.Leader {
 		return fmt.Errorf("hand over to %q: %w", name, err)
 	}
-	s.log.Info("handed over", "to", name, "took", time.Since(began))
+	if err == nil {
+		s.log.Info("handed over", "to", name, "took", time.Since(began))
+	} else {
+		s.log.Info("this server ceased to be active before it had handed over", "to", name, "error", err)
+	}
 	// Who is told to go elsewhere is told where.
 	within(s.cfg.Timers.Election, func() bool {
 		_, id := s.raft.LeaderWithID()
