@@ -81,6 +81,21 @@ func (c *logClock) follow(t store.Time) {
 	}
 }
 
+// counted returns log time as far as this server has counted it: its own, and what
+// entries told; 0 where it never has.
+func (c *logClock) counted() store.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running {
+		c.advanceLocked()
+	}
+	now := c.now
+	if c.turn > 0 {
+		now = max(now, c.mono()+max(c.ahead, c.aheadBefore))
+	}
+	return store.Time(now / time.Millisecond)
+}
+
 // pause stops counting: another server does now.
 func (c *logClock) pause() {
 	c.mu.Lock()

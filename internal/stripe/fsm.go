@@ -102,6 +102,7 @@ type fsm struct {
 
 	applied   atomic.Uint64 // index of the last entry applied or restored
 	time      atomic.Int64  // store.Time of the last entry applied
+	timed     atomic.Uint64 // term of the last entry applied that has a time
 	bytes     atomic.Int64  // of the log since the last snapshot
 	size      atomic.Int64  // of the last snapshot
 	damage    atomic.Pointer[error]
@@ -234,6 +235,7 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 		f.follow(now)
 	}
 	f.term = entry.Term
+	f.timed.Store(entry.Term)
 	f.applied.Store(entry.Index)
 	return nil
 }

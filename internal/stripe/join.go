@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -25,6 +26,7 @@ type answer struct {
 	Diverged bool              `json:"diverged,omitempty"` // its state is not the active one's
 	Removed  bool              `json:"removed,omitempty"`  // by the active one: who asks is no member
 	Pair     *note             `json:"pair,omitempty"`     // of a pair in availability mode
+	Time     store.Time        `json:"time,omitempty"`     // log time, where this server has counted it in this run
 }
 
 // joinLast is the last word about a join, in both directions.
@@ -152,6 +154,9 @@ func (s *Stripe) configuration() (raft.Configuration, error) {
 func (s *Stripe) tell(_ context.Context, _ net.Conn, h hello) *answer {
 	a := &answer{Stripe: s.stripe(), Formed: s.formed.Load(), Sums: s.guard.known(), Diverged: s.diverged.Load() != nil}
 	a.Removed = s.leading.Load() && !s.fsm.knows(h.ID)
+	if s.served.Load() || s.counts.Load() {
+		a.Time = s.clock.counted()
+	}
 	if s.pair != nil && h.Pair != nil {
 		a.Pair = s.pair.answer(h)
 	}

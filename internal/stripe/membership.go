@@ -133,6 +133,9 @@ func (s *Stripe) takeNotice() {
 		return
 	}
 	s.met.Store(true)
+	if s.fsm.timed.Load() == s.raft.CurrentTerm() { // what is only read from the log again tells of former times
+		s.counts.Store(true)
+	}
 	voter := slices.Contains(votersOf(config), raft.ServerID(s.id))
 	s.synced.Store(voter && hasAll(s.raft.AppliedIndex(), s.raft.CommitIndex(), s.told(), s.synced.Load()))
 }

@@ -268,7 +268,13 @@ func (s *Stripe) activate() {
 	term := s.raft.CurrentTerm()
 	s.term.Store(term)
 	s.contact.begin(term, config)
-	s.clock.start(store.Time(s.fsm.time.Load()), !s.served.Load() && !s.met.Load())
+	last, cold := store.Time(s.fsm.time.Load()), !s.served.Load() && !s.met.Load()
+	if cold && s.group != nil {
+		if t := s.countedElsewhere(); t > 0 { // only this server was away, and its clock may be wrong
+			last, cold = max(last, t), false
+		}
+	}
+	s.clock.start(last, cold)
 	if s.group != nil {
 		// An entry of its own tells the others what time it is, before any change.
 		env := make([]byte, envelopeSize)
@@ -287,6 +293,19 @@ func (s *Stripe) activate() {
 	} else {
 		s.log.Info("this server is active again", "term", s.term.Load())
 	}
+}
+
+// countedElsewhere asks the other servers for log time, as far as they counted it
+// while this one was down; 0 where none has, or none answers.
+func (s *Stripe) countedElsewhere() (latest store.Time) {
+	ctx, cancel := context.WithTimeout(s.group.ctx, handshakePatience)
+	defer cancel()
+	for _, a := range s.askAll(ctx) {
+		if a.err == nil && a.v.Answer.Stripe == s.stripe() {
+			latest = max(latest, a.v.Answer.Time)
+		}
+	}
+	return latest
 }
 
 // catchUp waits until every entry of former terms is applied.

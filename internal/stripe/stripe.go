@@ -90,6 +90,7 @@ type Stripe struct {
 	// wasActive is whether it was active when it last knew an active server.
 	wasActive atomic.Bool
 	met       atomic.Bool // it followed another active server in this run
+	counts    atomic.Bool // and applied what that one had stamped meanwhile, so it knows the time
 	sole      atomic.Bool // it is the only voter
 	direct    bool        // changes are applied without raft's log: nothing is kept, and there is nobody to agree with
 	term      atomic.Uint64
