@@ -430,6 +430,10 @@ func TestTripleWithoutAMajorityIsSuspended(t *testing.T) {
 	if !wire.Is(err, wire.ErrNotActive) || !strings.Contains(err.Error(), "START_SUSPENDED and knows of no active one yet; try again") {
 		t.Errorf("it answers %v", err)
 	}
+	const why = "it knows of no active server: to choose one, 2 of the 3 servers that have a vote must be there; start the others"
+	if st, err := m.status(); err != nil || st.State != wire.StateStartSuspended || st.Waiting != why || !slices.Contains(st.Warnings, "this server does not serve: "+why) {
+		t.Errorf("%+v, %v", st, err)
+	}
 	x.start(2, 64)
 	m.says("is now ready for work")
 	if st, err := x.server[x.active()].statusWithin(time.Minute); err != nil || !wire.InService(st.State) {

@@ -146,6 +146,9 @@ func (s *Server) look() (r report, alive, ready bool) {
 		r.Reason = "the cluster is not configured yet: run cluster-tool configure"
 	case !wire.InService(r.State):
 		r.Reason = "this server is neither active nor a passive one that could take over: it is " + r.State
+		if st.Waiting != "" {
+			r.Reason += ": " + st.Waiting
+		}
 	case engine.DiskError != "":
 		r.Reason = "writes are refused: " + engine.DiskError
 	}

@@ -88,7 +88,7 @@ func TestHealthAndReadyThroughALife(t *testing.T) {
 		{"configured", func() { st = full() }, 200, 200, "ACTIVE", ""},
 		{"applying the log", func() { st.State = wire.StateStarting }, 200, 503, "STARTING", "neither active nor a passive"},
 		{"passive", func() { st.State = wire.StatePassive }, 200, 200, "PASSIVE", ""},
-		{"no majority", func() { st.State = wire.StatePassiveSuspended }, 200, 503, "PASSIVE_SUSPENDED", "PASSIVE_SUSPENDED"},
+		{"no majority", func() { st.State, st.Waiting = wire.StatePassiveSuspended, "it waits for a majority" }, 200, 503, "PASSIVE_SUSPENDED", "it is PASSIVE_SUSPENDED: it waits for a majority"},
 		{"nodes come back", func() { st.State = wire.StateActiveReconnecting }, 200, 200, "ACTIVE_RECONNECTING", ""},
 		{"disk full", func() { st.State = wire.StateActive; engine.DiskError = "the disk is full" }, 200, 503, "ACTIVE", "the disk is full"},
 		{"stopping", s.Detach, 503, 503, "STOPPING", "shutting down"},

@@ -42,17 +42,20 @@ func (c *conn) status(args [][]byte) {
 }
 
 // Status tells how this server and its cluster are doing.
-func (s *Server) Status() wire.Status {
-	st := s.stripe.Status()
+func (s *Server) Status() wire.Status { return s.statusAt(s.stripe.Status()) }
+
+// statusAt is Status with what the stripe has told: of one moment, so that state and
+// reason belong together.
+func (s *Server) statusAt(st stripe.Status) wire.Status {
 	cluster := s.store.Cluster()
 	_, active, _ := s.stripe.Active()
 	return wire.Status{
-		Server: s.cfg.Self, State: s.state(st), Version: s.cfg.Version, ServerID: st.ServerID,
+		Server: s.cfg.Self, State: s.state(st), Waiting: st.Waiting, Version: s.cfg.Version, ServerID: st.ServerID,
 		UptimeMillis: time.Since(s.started).Milliseconds(), Running: s.cfg.Running,
 		Cluster: cluster, License: s.licence.status(cluster, s.cfg.Now()),
 		Offheap: s.store.Offheap(), Datasets: s.store.Datasets(), Durability: s.cfg.Durability,
 		Nodes: len(s.store.Nodes()), Connections: s.Connections(),
-		Activations: s.activations.Load(), Active: active, Members: s.members(), Warnings: s.warnings(st, cluster),
+		Activations: s.activations.Load(), Active: active, Members: s.members(st), Warnings: s.warnings(st, cluster),
 	}
 }
 
@@ -77,7 +80,7 @@ func (s *Server) warnings(st stripe.Status, cluster *wire.Cluster) []string {
 	if m := s.drift(cluster); m != "" {
 		list = append(list, m)
 	}
-	return append(list, s.memberWarnings()...)
+	return append(list, s.memberWarnings(st)...)
 }
 
 // statusLines is the status for people.

@@ -55,7 +55,7 @@ func (c *conn) dump(args [][]byte) {
 func (s *Server) Dump() wire.Dump {
 	st := s.stripe.Status()
 	d := wire.Dump{
-		At: s.cfg.Now().UTC(), Status: s.Status(), Settings: s.cfg.Settings, Memory: s.Memory(), Process: process(),
+		At: s.cfg.Now().UTC(), Status: s.statusAt(st), Settings: s.cfg.Settings, Memory: s.Memory(), Process: process(),
 		Engine: wire.EngineStatus{Role: st.State, Formed: st.Formed, Incarnation: st.Incarnation, Term: st.Term,
 			LogIndex: st.LogIndex, Applied: st.Applied, DiskError: st.DiskError},
 	}

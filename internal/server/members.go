@@ -98,7 +98,7 @@ func (s *Server) state(st stripe.Status) string {
 
 // members tells of the servers of the stripe: those of the configuration in its
 // order, then those that are not in it. A single server has none to tell of.
-func (s *Server) members() (list []wire.MemberStatus) {
+func (s *Server) members(st stripe.Status) (list []wire.MemberStatus) {
 	if !s.several() {
 		return nil
 	}
@@ -112,7 +112,7 @@ func (s *Server) members() (list []wire.MemberStatus) {
 			w.ContactMS = -1
 		}
 		if w.Self { // what this server knows of itself is more
-			w.State = s.state(s.stripe.Status())
+			w.State = s.state(st)
 		}
 		return w
 	}
@@ -133,11 +133,10 @@ func (s *Server) members() (list []wire.MemberStatus) {
 }
 
 // memberWarnings says loudly what an operator may not have meant.
-func (s *Server) memberWarnings() (list []string) {
+func (s *Server) memberWarnings(st stripe.Status) (list []string) {
 	if len(s.cfg.Running.Servers) > 2 && s.cfg.Running.FailoverPriority == stripe.Availability {
 		list = append(list, MajorityInstead)
 	}
-	st := s.stripe.Status()
 	if st.SplitBrainPossible {
 		list = append(list, fmt.Sprintf("this server serves without the other one of the pair (incarnation %d), which it cannot reach: "+
 			"a split brain is possible if that one is alive and was cut off; make sure that it is down, or bring it back", st.Incarnation))
@@ -256,7 +255,7 @@ func (s *Server) replication() []any {
 		return append(pairs, "master_host", host, "master_port", port, "master_link_status", "up")
 	}
 	passives := 0
-	for _, m := range s.members() {
+	for _, m := range s.members(s.stripe.Status()) {
 		if m.State == wire.StatePassive && !m.Self {
 			passives++
 		}

@@ -119,39 +119,75 @@ func (t Timers) String() string {
 // that it cannot serve: an election is over long before.
 func (s *Stripe) suspendedAfter() time.Duration { return max(2*time.Second, 6*s.cfg.Timers.Heartbeat) }
 
-// state is this server's state in the words for operators.
-func (s *Stripe) state() string {
-	switch {
-	case s.active():
-		return wire.StateActive
-	case s.pair != nil && s.pair.suspended() != "":
-		return s.pair.suspended()
-	case s.group == nil && !s.formed.Load():
-		return wire.StateActive // what it would become, for display only
-	case s.group == nil:
-		return wire.StateStarting
-	case !s.formed.Load() && s.stripe() == "":
-		return wire.StateUninitialized
-	case !s.formed.Load():
-		return wire.StateSynchronizing
+// standing is where a server stands. Only suspended makes one that is suspended.
+type standing struct {
+	state string // a wire.State word
+	why   string // it waits; never "" where it is suspended
+}
+
+// suspended is one of the three states in which a server waits for others, or for an
+// operator, who must be told what for.
+func suspended(state, why string) standing {
+	if why == "" {
+		why = "it waits for the other servers of its stripe"
 	}
-	if _, id := s.raft.LeaderWithID(); id == "" || string(id) == s.id {
-		switch long := s.leaderless() > s.suspendedAfter(); {
-		case !long && s.synced.Load():
-			return wire.StatePassive // an election
-		case !long:
-			return wire.StateStarting
-		case s.wasActive.Load():
-			return wire.StateActiveSuspended
-		case s.met.Load():
-			return wire.StatePassiveSuspended
+	return standing{state, why}
+}
+
+func (s *Stripe) state() string { return s.standing().state }
+
+// standing is this server's state in the words for operators, and why it waits, of
+// one moment.
+func (s *Stripe) standing() standing {
+	if s.active() {
+		return standing{state: wire.StateActive}
+	}
+	if s.pair != nil {
+		if st := s.pair.standing(); st.state != "" {
+			return st
 		}
-		return wire.StateStartSuspended
 	}
-	if s.synced.Load() {
-		return wire.StatePassive
+	switch hinders := s.hinders.Load(); {
+	case s.group == nil && !s.formed.Load():
+		return standing{state: wire.StateActive} // what it would become, for display only
+	case s.group == nil:
+		return standing{state: wire.StateStarting}
+	case !s.formed.Load() && s.stripe() == "":
+		return standing{state: wire.StateUninitialized}
+	case !s.formed.Load():
+		return standing{state: wire.StateSynchronizing}
+	case hinders != nil:
+		return suspended(wire.StateActiveSuspended, *hinders)
 	}
-	return wire.StateSynchronizing
+	synced := s.synced.Load()
+	sure := s.pair == nil || s.pair.isSure()
+	_, id := s.raft.LeaderWithID()
+	switch long := s.leaderless() > s.suspendedAfter(); {
+	case id != "" && string(id) != s.id, !long && synced: // or an election
+		if synced && sure {
+			return standing{state: wire.StatePassive}
+		}
+		return standing{state: wire.StateSynchronizing}
+	case !long:
+		return standing{state: wire.StateStarting}
+	case s.wasActive.Load():
+		return suspended(wire.StateActiveSuspended, s.alone())
+	case s.met.Load():
+		return suspended(wire.StatePassiveSuspended, s.alone())
+	}
+	return suspended(wire.StateStartSuspended, s.alone())
+}
+
+// alone says what a server waits for that knows no active one.
+func (s *Stripe) alone() string {
+	if s.pair != nil {
+		return "it knows of no active server, and waits for its partner"
+	}
+	n := len(s.cfg.Members)
+	if config, err := s.configuration(); err == nil {
+		n = max(1, len(votersOf(config)))
+	}
+	return fmt.Sprintf("it knows of no active server: to choose one, %d of the %d servers that have a vote must be there; start the others", n/2+1, n)
 }
 
 // Active returns the name and the clients' host:port of the active server, as far

@@ -49,6 +49,7 @@ type pair struct {
 	partner note         // as last heard; zero: never in this run
 	follows Incarnation  // the partner's incarnation that this server is catching up with; zero: its own
 	forcing bool         // the stand-in is on, or about to be
+	removes bool         // the passive is being removed, and it is not certain yet that it has not gone on
 	leads   uint64       // the last term in which this server was raft's leader
 	lostTo  *Incarnation // the partner's data is kept, and not this server's
 	split   bool         // both went on by themselves, and this server's data is kept
@@ -329,10 +330,10 @@ func (p *pair) settle() error {
 		return errStopping
 	}
 	p.mu.Lock()
-	forcing, k, refuse := p.forcing, p.kept, p.lostTo != nil || p.follows.Number > 0
+	forcing, k, err := p.forcing, p.kept, p.refusesLocked()
 	p.mu.Unlock()
-	if refuse || k.Doubt {
-		return errors.New("this server waits for its partner")
+	if err != nil {
+		return err
 	}
 	if forcing {
 		if partner, both := p.passive(); both {
@@ -366,6 +367,29 @@ func (p *pair) settle() error {
 	if _, both := p.passive(); both {
 		return p.reserve()
 	}
+	return nil
+}
+
+// refusesLocked is why this server must not serve.
+func (p *pair) refusesLocked() error {
+	if p.lostTo != nil || p.follows.Number > 0 || p.kept.Doubt {
+		return errors.New("it waits for its partner")
+	}
+	return nil
+}
+
+// allow calls serve, which makes this server the active one, unless the partner has
+// been heard of, or the server has come into doubt, since settle.
+func (p *pair) allow(serve func()) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.refusesLocked(); err != nil {
+		return err
+	}
+	if p.removes {
+		return errors.New("its passive is lost, and is being removed")
+	}
+	serve()
 	return nil
 }
 

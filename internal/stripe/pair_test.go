@@ -256,3 +256,24 @@ func TestIncarnationsOfBothSidesAreJudgedAlike(t *testing.T) {
 		t.Error("the same history, other bytes")
 	}
 }
+
+// A passive that is awake, but hears nothing of raft's, is removed; it learns so by the
+// side channel. Then the active dies: what that one acknowledged alone is not here, so
+// this server must not go on.
+func TestPairPassiveThatWasToldOfItsRemoval(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, EverySecond)
+	a, b := r.actives()
+	must(t, r.servers[a], "one")
+	r.links[a][b].set(true, true, 0) // what b asks for by itself is answered
+	r.until("the active is alone", func() bool { return r.servers[a].Status().Alone })
+	must(t, r.servers[a], "two")
+	p := r.servers[b].pair
+	r.until("the passive knows", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.follows.Number == 2 })
+	r.until("it does not say that it could take over", func() bool { return r.servers[b].Status().State != wire.StatePassive })
+	r.down(a) // heals the link
+	r.suspended(b, wire.StatePassiveSuspended)
+	r.start(a)
+	r.synced()
+	r.equal("one", "two")
+}

@@ -39,6 +39,9 @@ func (p *pair) goAlone(partner raft.ServerID) {
 	before := p.configuration()
 	after := before.Clone()
 	after.Servers = slices.DeleteFunc(after.Servers, func(m raft.Server) bool { return m.ID == partner })
+	p.mu.Lock()
+	p.removes = true
+	p.mu.Unlock()
 	p.s.fsm.gate.close()
 	p.s.contact.require(before, after) // reads wait until it is certain
 	// Raft answers once the state machine has heard of it, which waits at the gate
@@ -57,6 +60,9 @@ func (p *pair) goAlone(partner raft.ServerID) {
 	}
 	switch {
 	case !p.soleVoter():
+		p.mu.Lock()
+		p.removes = false
+		p.mu.Unlock()
 		p.s.contact.require(before)
 		p.s.fsm.gate.open() // nothing was changed
 		p.trouble("the passive is lost, and could not be removed: "+errorText(err), slog.LevelWarn)
@@ -87,7 +93,7 @@ func (p *pair) goneAlone(next Incarnation) {
 func (p *pair) aloneLocked(next Incarnation) {
 	p.mu.Lock()
 	p.kept = saved{History: p.kept.History.with(next)}
-	p.follows = Incarnation{}
+	p.follows, p.removes = Incarnation{}, false
 	p.mu.Unlock()
 	p.t.setTip(next)
 	p.s.contact.require(p.configuration())
@@ -116,13 +122,12 @@ func (p *pair) record(i Incarnation) error {
 // doubt stops this server: its partner is removed, but so late that it may have
 // gone on before.
 func (p *pair) doubt() {
+	p.mu.Lock()
+	p.kept.Doubt, p.removes = true, false // also where it can't be written
 	p.s.leading.Store(false)
 	p.s.sole.Store(false)
-	err := p.keep(func(k *saved) bool { k.Doubt = true; return true })
-	p.mu.Lock()
-	p.kept.Doubt = true // also where it could not be written
 	p.mu.Unlock()
-	if err != nil {
+	if err := p.keep(func(*saved) bool { return true }); err != nil {
 		p.log.Warn("that this server is in doubt can't be written", "error", err)
 	}
 	p.log.Error("the passive was removed too late: it may have gone on by itself, so this server waits for it, or for cluster-tool promote")

@@ -17,6 +17,7 @@ func (p *pair) consider() {
 	silent := p.watch.alone(now) && time.Since(p.s.raft.LastContact()) >= p.times.alone
 	sure := p.watch.sure()
 	ever := p.watch.assured > 0
+	left := p.watch.denied || p.follows.Number > 0
 	forcing := p.forcing
 	// A partner that kept nothing on disk and comes back as a new server has nothing
 	// that could be waited for.
@@ -32,6 +33,9 @@ func (p *pair) consider() {
 		}
 		return
 	case gone:
+	case left && ever:
+		p.trouble("the partner is silent, and went on without this server: it waits for the partner, or for cluster-tool promote", slog.LevelError)
+		return
 	case !sure && ever:
 		p.trouble("the partner is silent, and this server slept and may have been removed: it waits for the partner, or for cluster-tool promote", slog.LevelError)
 		return

@@ -20,7 +20,9 @@ func (p *pair) asking() {
 	tick := time.NewTicker(p.times.every())
 	defer tick.Stop()
 	for first := true; ; first = false {
-		sent := p.clock()
+		p.mu.Lock()
+		sent, slept := p.clock(), p.watch.slept
+		p.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), p.times.answer())
 		n, err := p.ask(ctx, p.note())
 		cancel()
@@ -31,10 +33,10 @@ func (p *pair) asking() {
 		p.mu.Unlock()
 		if err == nil {
 			p.meet(n)
-			together := p.together(n)
+			accord := p.accord(n)
 			p.mu.Lock()
-			p.watch.answered(sent, p.clock(), together)
-			if together {
+			p.watch.answered(sent, slept, p.clock(), accord)
+			if accord == inAccord {
 				p.fails = ""
 			}
 			p.mu.Unlock()
@@ -103,19 +105,19 @@ func (s *Stripe) askPartner(ctx context.Context, n note) (note, error) {
 	return note{}, errors.Join(errs...)
 }
 
-// together reports whether n is of a partner that is in the same incarnation, one
-// of the two being the leader and the other one having all that it acknowledged.
-func (p *pair) together(n note) bool {
+// accord tells what the note of a partner means for whether the two are a pair.
+func (p *pair) accord(n note) accord {
 	p.mu.Lock()
 	same := n.History.tip().same(p.kept.History.tip()) && p.follows.Number == 0 && n.Follows.Number == 0
 	p.mu.Unlock()
-	if !same {
-		return false
+	leads := p.s.raft.State() == raft.Leader
+	switch {
+	case !leads && (!same || !slices.Contains(n.Voters, raft.ServerID(p.s.id))):
+		return left
+	case same && leads && !n.Leads, same && n.Leads && !leads && p.inSync(n):
+		return inAccord
 	}
-	if p.s.raft.State() == raft.Leader {
-		return !n.Leads
-	}
-	return n.Leads && p.inSync(n)
+	return undecided
 }
 
 // meet compares this server's history with the partner's, and stops whoever has to
@@ -277,25 +279,44 @@ func (p *pair) mayVote(id string) bool {
 	return true
 }
 
-// suspended is the state of a server that waits for its partner where raft's own
-// view does not show it; "" where it does.
-func (p *pair) suspended() string {
+// standing is that of a server that waits for its partner where raft's own view does
+// not show it; the zero one where it does.
+func (p *pair) standing() standing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch silent := p.watch.failed > 0 && p.watch.alone(p.clock()); {
+	now := p.clock()
+	why := p.fails
+	switch silent := p.watch.failed > 0 && p.watch.alone(now); {
 	case p.lostTo != nil:
-		return wire.StateStartSuspended
+		return suspended(wire.StateStartSuspended, "a split brain: the partner's data is kept, and this server's is about to be set aside")
 	case p.kept.Doubt:
-		return wire.StateActiveSuspended
-	case !silent || p.forcing || !p.s.formed.Load():
-	case p.s.served.Load() && p.s.wasActive.Load():
-		return wire.StateActiveSuspended
-	case p.watch.assured > 0:
-		return wire.StatePassiveSuspended
-	case !p.asksFirst():
-		return wire.StateStartSuspended
+		return suspended(wire.StateActiveSuspended, "it removed its partner too late to be certain that that one has not gone on by itself: it waits for the partner, or for cluster-tool promote")
+	case !silent || !p.s.formed.Load():
+		return standing{}
+	case p.forcing && p.s.leaderless() > p.s.suspendedAfter():
+		why = "the partner is gone, and this server tries to go on alone: it is not elected yet"
+	case p.forcing, why == "" && p.watch.sure():
+		return standing{} // it goes on in a moment
+	case why == "":
+		why = "the partner is silent: this server waits for it, or for cluster-tool promote"
 	}
-	return ""
+	switch {
+	case p.s.served.Load() && p.s.wasActive.Load():
+		return suspended(wire.StateActiveSuspended, why)
+	case p.watch.assured > 0:
+		return suspended(wire.StatePassiveSuspended, why)
+	case !p.asksFirst():
+		return suspended(wire.StateStartSuspended, why)
+	}
+	return standing{}
+}
+
+// isSure reports whether this server knows now that it has all that its partner can
+// have acknowledged.
+func (p *pair) isSure() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.follows.Number == 0 && p.watch.sureAt(p.clock())
 }
 
 // asksFirst reports whether this server is still asking its partner after its start.
@@ -318,11 +339,7 @@ func (p *pair) status(st *Status) {
 	st.Alone = alone && st.Incarnation > 1
 	st.SplitBrainPossible = st.Alone && p.watch.failed > 0
 	st.SplitBrain = p.split
-	switch {
-	case serves:
-	case p.lostTo != nil:
-		st.Waiting = "a split brain: the partner's data is kept, and this server's is about to be set aside"
-	default:
+	if !serves && st.Waiting == "" {
 		st.Waiting = p.fails
 	}
 }

@@ -54,11 +54,12 @@ type watch struct {
 
 	heard   time.Duration // the last sign of the partner came
 	assured time.Duration // the last question was sent that the partner answered with: we are together; 0: never in this run
+	denied  bool          // the partner answered since that this server is not counted in: it may have gone on
 	failed  time.Duration // the first question after it failed; 0: none
-	late    time.Duration // how late this server's own ticks came between the two, in sum
-	lateEnd time.Duration // the last of them
+	awake   time.Duration // slept when the question of assured was sent
+	fell    time.Duration // slept when the partner fell silent, as long as it is
 
-	slept  time.Duration // how late its ticks came ever, in sum
+	slept  time.Duration // how late this server's own ticks came ever, in sum
 	ticked time.Duration
 	wall   time.Time // at ticked
 }
@@ -70,37 +71,61 @@ func (w *watch) tick(now time.Duration, wall time.Time) {
 		gap := max(now-w.ticked, wall.Round(0).Sub(w.wall.Round(0)))
 		over := max(0, gap-2*w.times.tick())
 		w.slept += over
-		if over > 0 && (w.failed == 0 || w.failed > w.ticked) {
-			w.late += over
-			w.lateEnd = now
+		if w.failed > w.ticked {
+			w.fell += over // it slept before it asked in vain
 		}
 	}
 	w.ticked, w.wall = now, wall
 }
 
-// answered notes that a question sent at that time was answered; together: with
-// word that the partner counts this server in.
-func (w *watch) answered(sent, now time.Duration, together bool) {
+// answered notes that a question sent at that time, when so much was slept, was
+// answered. Whatever was slept before it was sent does not matter any more where the
+// partner counts this server in.
+func (w *watch) answered(sent, slept, now time.Duration, a accord) {
 	w.heard, w.failed = now, 0
-	if !together {
-		return
-	}
-	w.assured = sent
-	if sent >= w.lateEnd {
-		w.late = 0
+	switch a {
+	case inAccord:
+		w.assured, w.awake, w.denied = sent, slept, false
+	case left:
+		w.denied = true
 	}
 }
+
+// accord is what an answer of the partner tells of whether the two are a pair.
+type accord int
+
+const (
+	undecided accord = iota // neither: while there is no active one
+	inAccord                // one of the two leads, and the other one has all that it acknowledged
+	left                    // the partner goes on, or may do so, without this server
+)
 
 // lost notes that a question was not answered.
 func (w *watch) lost(now time.Duration) {
 	if w.failed == 0 {
-		w.failed = now
+		w.failed, w.fell = now, w.slept
 	}
+}
+
+// late is how long this server slept between the last question that the partner
+// answered with word that it counts it in, and the first one that it did not answer.
+func (w *watch) late() time.Duration {
+	if w.failed > 0 {
+		return w.fell - w.awake
+	}
+	return w.slept - w.awake
 }
 
 // sure reports whether this server was together with its partner until it fell
 // silent, and did not sleep meanwhile.
-func (w *watch) sure() bool { return w.assured > 0 && w.late < w.times.stall() }
+func (w *watch) sure() bool { return w.assured > 0 && !w.denied && w.late() < w.times.stall() }
+
+// sureAt is sure between two ticks: the next may tell of a sleep.
+func (w *watch) sureAt(now time.Duration) bool {
+	next := *w
+	next.tick(now, w.wall)
+	return next.sure()
+}
 
 // alone reports whether the partner is silent for long enough.
 func (w *watch) alone(now time.Duration) bool {

@@ -211,6 +211,8 @@ func (s *Stripe) Form(ctx context.Context) error {
 // watcher follows raft's leadership.
 func (s *Stripe) watcher() {
 	defer s.work.Done()
+	retry := time.NewTicker(max(s.cfg.Timers.Heartbeat/2, commitTimeout))
+	defer retry.Stop()
 	for {
 		select {
 		case <-s.stop:
@@ -219,6 +221,7 @@ func (s *Stripe) watcher() {
 			s.leading.Store(false)
 			s.contact.end()
 			s.confirmer.revoke()
+			s.hinders.Store(nil)
 			if lead {
 				s.activate()
 			} else if !s.sole.Load() {
@@ -230,6 +233,11 @@ func (s *Stripe) watcher() {
 			if s.raft.State() == raft.Leader && !s.leading.Load() {
 				s.activate()
 				s.changed()
+			}
+		case <-retry.C:
+			// What hindered it may be over, and raft sees no reason to elect another.
+			if s.hinders.Load() != nil && s.raft.State() == raft.Leader && !s.leading.Load() && !s.closing.Load() {
+				s.activate()
 			}
 		}
 	}
@@ -243,31 +251,49 @@ func (s *Stripe) becomeActive() {
 	}
 }
 
-// activate makes this server the active one, once all of the log is applied.
-// Where leadership is lost meanwhile, LeaderCh tells so next.
+// activate makes this server the active one. Where something hinders it, raft's
+// leader it stays: so it tries again, and says what it is.
 func (s *Stripe) activate() {
+	err := s.tryActivate()
+	if err == nil || s.closing.Load() || s.raft.State() != raft.Leader {
+		s.hinders.Store(nil)
+		return
+	}
+	why := "this server is elected, and could not become active: " + err.Error()
+	if old := s.hinders.Swap(&why); old == nil || *old != why {
+		s.log.Warn(why)
+		s.changed()
+	}
+}
+
+// tryActivate makes this server the active one, once all of the log is applied.
+// Where leadership is lost meanwhile, LeaderCh tells so next.
+func (s *Stripe) tryActivate() error {
+	config, err := s.configuration()
+	if err != nil {
+		return err
+	}
+	// From the first moment on: a passive that answers heartbeats must not seem silent
+	// because the activation takes long.
+	term := s.raft.CurrentTerm()
+	s.contact.begin(term, config)
 	if s.pair != nil {
 		if err := s.pair.settle(); err != nil {
-			s.log.Debug("this server is raft's leader, and not active", "error", err)
-			return
+			return err
 		}
 	}
-	if !s.catchUp() {
-		return
+	if err := s.catchUp(); err != nil {
+		return err
 	}
 	if s.fsm.damage.Load() != nil || s.diverged.Load() != nil {
 		s.raft.LeadershipTransfer() // to one that can serve, if there is one
-		return
+		return nil
 	}
-	config, err := s.configuration()
-	if err != nil {
-		return
+	if s.raft.CurrentTerm() != term {
+		return errors.New("it was elected once more meanwhile")
 	}
-	s.sole.Store(onlyVoter(config, s.id))
 	s.formed.Store(true)
-	term := s.raft.CurrentTerm()
 	s.term.Store(term)
-	s.contact.begin(term, config)
 	last, cold := store.Time(s.fsm.time.Load()), !s.served.Load() && !s.met.Load()
 	if cold && s.group != nil {
 		if t := s.countedElsewhere(); t > 0 { // only this server was away, and its clock may be wrong
@@ -279,12 +305,25 @@ func (s *Stripe) activate() {
 		// An entry of its own tells the others what time it is, before any change.
 		env := make([]byte, envelopeSize)
 		seal(env, s.clock.read(), 0)
-		if s.raft.Apply(env, enqueueTimeout).Error() != nil {
-			return
+		if err := s.raft.Apply(env, enqueueTimeout).Error(); err != nil {
+			return err
 		}
 	}
-	first := !s.served.Swap(true)
-	s.leading.Store(true)
+	first := false
+	serve := func() {
+		if now, err := s.configuration(); err == nil {
+			config = now // a partner may have been removed meanwhile
+		}
+		s.contact.require(config)
+		s.sole.Store(onlyVoter(config, s.id))
+		first = !s.served.Swap(true)
+		s.leading.Store(true)
+	}
+	if s.pair == nil {
+		serve()
+	} else if err := s.pair.allow(serve); err != nil {
+		return err
+	}
 	if s.group == nil {
 		s.raiseFormat()
 	}
@@ -293,6 +332,7 @@ func (s *Stripe) activate() {
 	} else {
 		s.log.Info("this server is active again", "term", s.term.Load())
 	}
+	return nil
 }
 
 // countedElsewhere asks the other servers for log time, as far as they counted it
@@ -309,7 +349,7 @@ func (s *Stripe) countedElsewhere() (latest store.Time) {
 }
 
 // catchUp waits until every entry of former terms is applied.
-func (s *Stripe) catchUp() bool {
+func (s *Stripe) catchUp() error {
 	done := make(chan error, 1)
 	go func() { done <- s.raft.Barrier(0).Error() }()
 	tick := time.NewTicker(progressInterval)
@@ -317,9 +357,9 @@ func (s *Stripe) catchUp() bool {
 	for {
 		select {
 		case err := <-done:
-			return err == nil
+			return err
 		case <-s.stop:
-			return false
+			return errStopping
 		case <-tick.C:
 			s.log.Info("applying the log", "applied", s.fsm.applied.Load(), "of", s.raft.LastIndex())
 		}

@@ -7,10 +7,12 @@ import (
 
 // Status tells the role and progress of this server.
 func (s *Stripe) Status() Status {
+	now := s.standing()
 	st := Status{
 		ServerID: s.id,
 		StripeID: s.stripe(),
-		State:    s.state(),
+		State:    now.state,
+		Waiting:  now.why,
 		Formed:   s.formed.Load(),
 		Term:     s.term.Load(),
 		LogIndex: s.raft.LastIndex(),
@@ -52,12 +54,12 @@ type Status struct {
 	Divergence  string // how this server's state differs from the active one's, and what to do; "" where it does not
 	Later       bool   // DiskError is that the log has what only a later version understands
 	DiskError   string // why writes are refused, "" where they are not
+	Waiting     string // why this server does not serve; "" where it does, never where State is one of the suspended
 
 	// Of a pair in availability mode:
 	Alone              bool         // this server goes on without its partner
 	SplitBrainPossible bool         // and the partner may do so too
 	SplitBrain         bool         // it did: its data is being set aside
-	Waiting            string       // why this server does not go on, "" where it does
 	Lost               *LostChanges // what a split brain has cost here, until its folder is moved away
 }
 

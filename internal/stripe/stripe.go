@@ -93,8 +93,11 @@ type Stripe struct {
 	counts    atomic.Bool // and applied what that one had stamped meanwhile, so it knows the time
 	sole      atomic.Bool // it is the only voter
 	direct    bool        // changes are applied without raft's log: nothing is kept, and there is nobody to agree with
-	term      atomic.Uint64
-	ill       atomic.Pointer[wire.Error] // the disk cannot be written
+	// hinders is why raft's leader could not become active the last time; nil where it
+	// could, or is not leader.
+	hinders atomic.Pointer[string]
+	term    atomic.Uint64
+	ill     atomic.Pointer[wire.Error] // the disk cannot be written
 
 	// With several servers; group is nil where there is one.
 	group    *group

@@ -67,8 +67,9 @@ type ConfigureAnswer struct {
 // Cluster nil.
 type Status struct {
 	Server       ServerConfig    `json:"server"`
-	State        string          `json:"state"`   // one of the State constants
-	Version      string          `json:"version"` // of the build
+	State        string          `json:"state"`             // one of the State constants
+	Waiting      string          `json:"waiting,omitempty"` // why it does not serve, where that is known: always where State is one of the suspended
+	Version      string          `json:"version"`           // of the build
 	ServerID     string          `json:"server-id"`
 	UptimeMillis int64           `json:"uptime-ms"`
 	Running      StripeConfig    `json:"running"` // what this server was started with
