@@ -34,6 +34,20 @@ const (
 	kindLast = kindRedisRead // a kind beyond it needs a later format: internal/stripe, formats.go
 )
 
+// Asked reports whether op changes what clients keep here, because one of them asked
+// for it: not an access, nor what the servers do by themselves.
+func Asked(op []byte) bool {
+	if len(op) == 0 {
+		return false
+	}
+	switch kind(op[0]) {
+	case kindCreate, kindCommit, kindInvalidate, kindRenew,
+		kindRedisSet, kindRedisDelete, kindRedisExpire, kindRedisHSet, kindRedisHDel:
+		return true
+	}
+	return false
+}
+
 // The operations: each appends its log form to dst. The first byte is the kind;
 // byte strings follow their length, numbers are unsigned varints, a node is its
 // 16 bytes.

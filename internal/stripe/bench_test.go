@@ -17,6 +17,7 @@ import (
 type nothing struct{}
 
 func (nothing) Knows([]byte) bool                                          { return true }
+func (nothing) Asked([]byte) bool                                          { return true }
 func (nothing) Apply(store.Time, []byte) wire.Outcome                      { return wire.Outcome{} }
 func (nothing) Now() store.Time                                            { return 0 }
 func (nothing) Index() uint64                                              { return 0 }

@@ -72,6 +72,10 @@ type machine interface {
 	Knows(op []byte) bool     // whether it is an operation that this version knows
 	Index() uint64            // how many operations were applied, ever
 	Forgotten() [][]byte      // keys that the last Apply deleted without a trace, valid until the next one
+	Knows(op []byte) bool // whether it is an operation that this version knows
+	Asked(op []byte) bool // whether it is a change that a client asked for
+	Index() uint64        // how many operations were applied, ever
+	Forgotten() [][]byte  // keys that the last Apply deleted without a trace, valid until the next one
 	Changes(since uint64, after store.Time, f func(store.Change) error) error
 }
 
@@ -86,6 +90,7 @@ type storeMachine struct{ *store.Store }
 func (m storeMachine) Snapshot() view { return m.Store.Snapshot() }
 
 func (m storeMachine) Verify(r io.Reader) error { return store.VerifySnapshot(r) }
+func (m storeMachine) Asked(op []byte) bool { return store.Asked(op) }
 
 // fsm is the machine as the Raft library sees it. Its methods are called by one
 // goroutine of raft, but for what is atomic.
@@ -135,6 +140,8 @@ type fsm struct {
 	gate     gate                  // batches are answered while it is open
 	flight   atomic.Pointer[batch] // proposed and not answered; who takes it out answers it
 	outcomes []wire.Outcome        // scratch of Apply
+	asked    bool                  // likewise: the entry has a change that a client asked for
+	serves   func()                // called when such an entry of this server's was answered; nil where nobody counts
 }
 
 var (
@@ -173,6 +180,9 @@ func (f *fsm) Apply(entry *raft.Log) any {
 		if f.gate.wait(f.stop) {
 			b.answered = true
 			b.answer(f.outcomes, nil)
+			if f.asked && f.serves != nil {
+				f.serves()
+			}
 		} else {
 			b.answer(nil, errUnsureEnd)
 		}
@@ -204,13 +214,14 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 	f.turn.Lock()
 	defer f.turn.Unlock()
 	now, _ := envelopeTime(entry.Data)
-	f.outcomes = f.outcomes[:0]
+	f.outcomes, f.asked = f.outcomes[:0], false
 	before := fork{f.m.Index(), f.m.Now()}
 	unknown := false // an operation that is skipped here, and not elsewhere, would make the states differ
 	err := walkEnvelope(entry.Data, func(now store.Time, op []byte) {
 		if unknown = unknown || !f.m.Knows(op); unknown {
 			return
 		}
+		f.asked = f.asked || f.m.Asked(op)
 		f.outcomes = append(f.outcomes, f.m.Apply(now, op))
 		if f.pair {
 			f.noteDeleted(len(f.outcomes) == 1)

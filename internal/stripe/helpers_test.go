@@ -50,6 +50,8 @@ func (l *ledger) Forgotten() [][]byte {
 	return nil
 }
 
+func (l *ledger) Asked(op []byte) bool { return !strings.HasPrefix(string(op), "own ") }
+
 func (l *ledger) Now() store.Time { l.mu.Lock(); defer l.mu.Unlock(); return l.now }
 
 func (l *ledger) list() []string {

@@ -43,11 +43,14 @@ type Incarnation struct {
 func (i Incarnation) same(o Incarnation) bool { return i.Number == o.Number && i.Owner == o.Owner }
 
 // beats reports whether the data of i is kept where both went on by themselves:
-// the higher number, else the side that was active at the fork.
-func (i Incarnation) beats(o Incarnation) bool {
+// the higher number, else the side of more service, where both tell of theirs, else
+// the one that was active at the fork.
+func (i Incarnation) beats(o Incarnation, ours, theirs service) bool {
 	switch {
 	case i.Number != o.Number:
 		return i.Number > o.Number
+	case ours.told() && theirs.told() && ours != theirs:
+		return ours > theirs
 	case i.WasActive != o.WasActive:
 		return i.WasActive
 	}
@@ -175,6 +178,8 @@ type saved struct {
 	// Doubt says that the partner was removed, and that it is not certain that it
 	// had not gone on by itself before: nothing was acknowledged since.
 	Doubt bool `json:"doubt,omitempty"`
+	// Service is what this server has done for clients in the last incarnation, alone.
+	Service service `json:"service,omitempty"`
 }
 
 const maxSaved = 64 << 10 // bytes

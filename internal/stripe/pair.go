@@ -35,6 +35,9 @@ type pair struct {
 	clock func() time.Duration // monotonic, above zero, counts sleep of the machine too
 	pace  func(id string)      // of a test, or nil
 
+	served   serviceCount
+	nextNote time.Duration // of run: before it noteService does not try again
+
 	// Of run: after this time the partner certainly heard this server, and how long
 	// this server itself had slept in sum then.
 	verified, verifiedSlept time.Duration
@@ -66,6 +69,7 @@ type note struct {
 	Voters  []raft.ServerID `json:"voters,omitempty"`  // identities, of its last configuration and of the last that was agreed to
 	Config  uint64          `json:"config,omitempty"`  // index of the last one that was agreed to
 	Last    uint64          `json:"last,omitempty"`    // index of its last entry
+	Service service         `json:"service,omitempty"` // of the last of History
 }
 
 // asker asks the partner by a way of its own, beside raft's messages.
@@ -89,6 +93,8 @@ func (s *Stripe) openPair(t peerTransport, pace func(string)) (raft.Transport, e
 	}
 	p.t = newPairTransport(t, s.stop, 2*p.times.alone, p.admits)
 	p.t.setTip(p.kept.History.tip())
+	p.served.begin(p.kept.Service, p.clock(), p.times.alone)
+	s.fsm.serves = p.serves
 	s.pair = p
 	return p.t, nil
 }
@@ -147,6 +153,9 @@ func (p *pair) keep(change func(*saved) bool) error {
 		return err
 	}
 	p.mu.Lock()
+	if p.lostTo != nil {
+		k.Service = p.kept.Service // who has given way tells of no more than it had then
+	}
 	p.kept = k
 	p.mu.Unlock()
 	return nil
@@ -154,6 +163,7 @@ func (p *pair) keep(change func(*saved) bool) error {
 
 // begin begins an incarnation: it is on disk when begin returns.
 func (p *pair) begin(i Incarnation) error {
+	p.served.begin(0, p.clock(), p.times.alone)
 	err := p.keep(func(k *saved) bool {
 		*k = saved{History: k.History.with(i)}
 		return true
@@ -189,6 +199,7 @@ func (p *pair) run(failed <-chan raft.Observation) {
 		p.watch.tick(p.clock(), time.Now())
 		p.mu.Unlock()
 		p.followHistory()
+		p.noteService()
 		switch {
 		case p.isLost(), p.s.closing.Load(): // it begins nothing any more
 		case p.s.raft.State() == raft.Leader:

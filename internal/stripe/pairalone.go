@@ -91,6 +91,7 @@ func (p *pair) goneAlone(next Incarnation) {
 // of the two. It holds p.writing and waits for no disk: the number is reserved
 // there, and the log says that this server is the only voter.
 func (p *pair) aloneLocked(next Incarnation) {
+	p.served.begin(0, p.clock(), p.times.alone)
 	p.mu.Lock()
 	p.kept = saved{History: p.kept.History.with(next)}
 	p.follows, p.removes = Incarnation{}, false

@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -16,7 +17,7 @@ func (p *pair) consider() {
 	p.mu.Lock()
 	silent := p.watch.alone(now) && time.Since(p.s.raft.LastContact()) >= p.times.alone
 	sure := p.watch.sure()
-	ever := p.watch.assured > 0
+	ever, slept := p.watch.assured > 0, p.watch.late().Round(time.Millisecond)
 	left := p.watch.denied || p.follows.Number > 0
 	forcing := p.forcing
 	// A partner that kept nothing on disk and comes back as a new server has nothing
@@ -28,16 +29,18 @@ func (p *pair) consider() {
 	case forcing || !silent && !gone:
 		return
 	case !both:
-		if !p.soleVoter() {
+		if !p.soleVoter() && p.s.formed.Load() {
 			p.trouble("the partner is silent, and as far as this server knows it has no vote beside it: it waits for the partner, or for cluster-tool promote", slog.LevelWarn)
 		}
 		return
 	case gone:
 	case left && ever:
-		p.trouble("the partner is silent, and went on without this server: it waits for the partner, or for cluster-tool promote", slog.LevelError)
+		p.trouble("the partner is silent, and had gone on without this server, which lacks changes: "+
+			"start the partner, which sets it free; only if that one and its data are gone for good: cluster-tool promote", slog.LevelError)
 		return
 	case !sure && ever:
-		p.trouble("the partner is silent, and this server slept and may have been removed: it waits for the partner, or for cluster-tool promote", slog.LevelError)
+		p.trouble(fmt.Sprintf("the partner is silent, and this server slept for %v before, so it may have been removed and lack changes: "+
+			"start the partner, which sets it free; only if that one and its data are gone for good: cluster-tool promote", slept), slog.LevelError)
 		return
 	case !sure:
 		p.trouble("the partner is silent, and this server was not in touch with it since its start: it waits for the partner, or for cluster-tool promote", slog.LevelWarn)

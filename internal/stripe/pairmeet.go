@@ -64,6 +64,7 @@ func (p *pair) note() note {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.History, n.Follows = p.kept.History, p.follows
+	n.Service = max(p.kept.Service, noService)
 	return n
 }
 
@@ -143,7 +144,7 @@ func (p *pair) meet(n note) {
 		p.followLocked(theirs)
 	case p.kept.History.contains(theirs):
 		p.followLocked(Incarnation{})
-	case ours.beats(theirs):
+	case ours.beats(theirs, max(p.kept.Service, noService), n.Service):
 		if !p.split {
 			p.split = true
 			p.log.Error("split brain: the partner went on by itself too; its data is set aside and this server's is kept", "incarnation", ours.String(), "partner", theirs.String())

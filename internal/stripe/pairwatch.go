@@ -56,7 +56,8 @@ type watch struct {
 	assured time.Duration // the last question was sent that the partner answered with: we are together; 0: never in this run
 	denied  bool          // the partner answered since that this server is not counted in: it may have gone on
 	failed  time.Duration // the first question after it failed; 0: none
-	awake   time.Duration // slept when the question of assured was sent
+	awake   time.Duration // slept when the question before that of assured was sent
+	next    time.Duration // slept when that of assured was sent
 	fell    time.Duration // slept when the partner fell silent, as long as it is
 
 	slept  time.Duration // how late this server's own ticks came ever, in sum
@@ -79,13 +80,17 @@ func (w *watch) tick(now time.Duration, wall time.Time) {
 }
 
 // answered notes that a question sent at that time, when so much was slept, was
-// answered. Whatever was slept before it was sent does not matter any more where the
-// partner counts this server in.
+// answered. Where the partner counts this server in, what was slept does not matter any
+// more that came before the last two such questions: one is not enough, because the
+// partner goes by heartbeats, and the first after a sleep may still be on its way.
 func (w *watch) answered(sent, slept, now time.Duration, a accord) {
 	w.heard, w.failed = now, 0
 	switch a {
 	case inAccord:
-		w.assured, w.awake, w.denied = sent, slept, false
+		if w.assured == 0 || w.denied {
+			w.next = slept
+		}
+		w.assured, w.awake, w.next, w.denied = sent, w.next, slept, false
 	case left:
 		w.denied = true
 	}
@@ -107,7 +112,7 @@ func (w *watch) lost(now time.Duration) {
 	}
 }
 
-// late is how long this server slept between the last question that the partner
+// late is how long this server slept between the last but one question that the partner
 // answered with word that it counts it in, and the first one that it did not answer.
 func (w *watch) late() time.Duration {
 	if w.failed > 0 {

@@ -335,15 +335,25 @@ func (s *Stripe) tryActivate() error {
 	return nil
 }
 
+// coldRounds is how often a server that was elected by others asks them for log time
+// where none of them answers: they live, and are busy.
+const coldRounds = 5
+
 // countedElsewhere asks the other servers for log time, as far as they counted it
 // while this one was down; 0 where none has, or none answers.
 func (s *Stripe) countedElsewhere() (latest store.Time) {
-	ctx, cancel := context.WithTimeout(s.group.ctx, handshakePatience)
-	defer cancel()
-	for _, a := range s.askAll(ctx) {
-		if a.err == nil && a.v.Answer.Stripe == s.stripe() {
-			latest = max(latest, a.v.Answer.Time)
+	rounds := 1
+	if config, err := s.configuration(); err == nil && !onlyVoter(config, s.id) {
+		rounds = coldRounds
+	}
+	for heard := false; rounds > 0 && !heard && s.raft.State() == raft.Leader && !s.closing.Load(); rounds-- {
+		ctx, cancel := context.WithTimeout(s.group.ctx, handshakePatience)
+		for _, a := range s.askAll(ctx) {
+			if a.err == nil && a.v.Answer.Stripe == s.stripe() {
+				heard, latest = true, max(latest, a.v.Answer.Time)
+			}
 		}
+		cancel()
 	}
 	return latest
 }

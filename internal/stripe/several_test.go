@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -59,7 +60,7 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	stop := c.writers(8)
 	for range 3 {
 		a := c.settle()
-		before := c.servers[a].Now()
+		before := store.Time(c.servers[a].fsm.time.Load()) // what it reads beyond that, nobody else was told
 		_, term := c.servers[a].Reign()
 		began := time.Now()
 		c.kill(a)
@@ -181,9 +182,11 @@ func TestEveryServerIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, Config{Timers: calm})
 	c.form()
+	_, term := c.servers[c.settle()].Reign()
 	stop := c.writers(4)
 	for i := range c.servers {
 		if i == c.settle() {
+			term++ // by the hand-over
 			if err := c.servers[i].HandOver(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -194,10 +197,11 @@ func TestEveryServerIsReplaced(t *testing.T) {
 		c.settle()
 	}
 	acked, unsure, _ := stop()
-	if len(unsure) > 0 {
-		t.Errorf("%d operations are unsure", len(unsure))
-	}
 	a := c.settle()
+	// On a machine that is too busy for heartbeats there are more elections than these.
+	if _, last := c.servers[a].Reign(); len(unsure) > 0 && last <= term {
+		t.Errorf("%d operations are unsure, and nobody but who handed over ceased to be active", len(unsure))
+	}
 	list := c.ledgers[a].list()
 	c.equal(list...)
 	c.check(list, acked, unsure)
