@@ -162,8 +162,19 @@ func TestPairActiveThatSlept(t *testing.T) {
 	r := newPairRig(t, EverySecond)
 	a, b := r.actives()
 	must(t, r.servers[a], "one")
-	r.sleep(a)
-	r.until("the passive goes on", func() bool { return r.leads(b) })
+	for try := 1; ; try++ {
+		r.sleep(a)
+		r.until("the passive goes on, or knows that it slept itself", func() bool { return r.leads(b) || r.waits(b) })
+		if r.leads(b) {
+			break
+		}
+		if try == 10 {
+			t.Skip("this machine is too busy: a server sleeps whenever it should not")
+		}
+		r.wake(a)
+		r.synced()
+		a, b = r.actives()
+	}
 	must(t, r.servers[b], "two")
 	r.wake(a)
 	for range 200 {
