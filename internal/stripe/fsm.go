@@ -72,10 +72,7 @@ type machine interface {
 	Knows(op []byte) bool     // whether it is an operation that this version knows
 	Index() uint64            // how many operations were applied, ever
 	Forgotten() [][]byte      // keys that the last Apply deleted without a trace, valid until the next one
-	Knows(op []byte) bool // whether it is an operation that this version knows
-	Asked(op []byte) bool // whether it is a change that a client asked for
-	Index() uint64        // how many operations were applied, ever
-	Forgotten() [][]byte  // keys that the last Apply deleted without a trace, valid until the next one
+	Asked(op []byte) bool     // whether it is a change that a client asked for
 	Changes(since uint64, after store.Time, f func(store.Change) error) error
 }
 

@@ -134,11 +134,11 @@ func suspended(state, why string) standing {
 	return standing{state, why}
 }
 
-func (s *Stripe) state() string { return s.standing().state }
+func (s *Stripe) state() string { return s.stands().state }
 
-// standing is this server's state in the words for operators, and why it waits, of
+// stands is this server's state in the words for operators, and why it waits, of
 // one moment.
-func (s *Stripe) standing() standing {
+func (s *Stripe) stands() standing {
 	if s.active() {
 		return standing{state: wire.StateActive}
 	}

@@ -7,7 +7,7 @@ import (
 
 // Status tells the role and progress of this server.
 func (s *Stripe) Status() Status {
-	now := s.standing()
+	now := s.stands()
 	st := Status{
 		ServerID: s.id,
 		StripeID: s.stripe(),
