@@ -87,7 +87,7 @@ type storeMachine struct{ *store.Store }
 func (m storeMachine) Snapshot() view { return m.Store.Snapshot() }
 
 func (m storeMachine) Verify(r io.Reader) error { return store.VerifySnapshot(r) }
-func (m storeMachine) Asked(op []byte) bool { return store.Asked(op) }
+func (m storeMachine) Asked(op []byte) bool     { return store.Asked(op) }
 
 // fsm is the machine as the Raft library sees it. Its methods are called by one
 // goroutine of raft, but for what is atomic.
