@@ -157,9 +157,9 @@ func TestPairOfProcessesAfterASplitBrain(t *testing.T) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
-	if p.state(first) != wire.StateActive || p.state(second) != wire.StatePassive {
-		t.Errorf("the first is %s, the second %s", p.state(first), p.state(second))
-	}
+	p.await("the first is active, the second passive", func() bool { // a busy machine may part them once more
+		return p.state(first) == wire.StateActive && p.state(second) == wire.StatePassive
+	})
 	for key, want := range map[string]bool{"of both": true, "of the first": true, "of the second": false} {
 		if got := p.has(first, key); got != want {
 			t.Errorf("%q is there: %t", key, got)
