@@ -123,21 +123,32 @@ func (s snapshots) Create(version raft.SnapshotVersion, index, term uint64, c ra
 	if err != nil {
 		return nil, err
 	}
+	steady := openSteady(filepath.Join(s.dir, sink.ID()+".tmp", "state.bin")) // raft's names
 	if s.fsm == nil {
-		return snapshotSink{sink, s}, nil
+		return snapshotSink{sink, s, steady}, nil
 	}
-	return &received{SnapshotSink: snapshotSink{sink, s}, f: s.fsm}, nil
+	return &received{SnapshotSink: snapshotSink{sink, s, steady}, f: s.fsm}, nil
 }
 
 type snapshotSink struct {
 	raft.SnapshotSink
-	in snapshots
+	in     snapshots
+	steady *steady
 }
+
+// Write implements raft.SnapshotSink.
+func (s snapshotSink) Write(b []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(b)
+	s.steady.wrote(n)
+	return n, err
+}
+
 
 // Close implements raft.SnapshotSink. When it returns nil the snapshot outlives
 // a crash of the machine, and the log may be cut short. The log reaches up to
 // the snapshot at least: raft cannot go on from one that ends before.
 func (s snapshotSink) Close() error {
+	s.steady.close()
 	if s.in.disk != nil {
 		if err := s.in.disk.flush(); err != nil {
 			return errors.Join(err, s.Cancel())
@@ -183,6 +194,7 @@ func checkDescription(dir string) error {
 // before it removes it; a server that stops has no time for that, and the next
 // start removes it.
 func (s snapshotSink) Cancel() error {
+	s.steady.close()
 	select {
 	case <-s.in.stop:
 		return nil
