@@ -143,7 +143,6 @@ func (s snapshotSink) Write(b []byte) (int, error) {
 	return n, err
 }
 
-
 // Close implements raft.SnapshotSink. When it returns nil the snapshot outlives
 // a crash of the machine, and the log may be cut short. The log reaches up to
 // the snapshot at least: raft cannot go on from one that ends before.
