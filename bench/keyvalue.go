@@ -23,6 +23,16 @@ type ownKeys struct {
 	keys    [][]byte
 	tickets []wire.Token
 	value   []byte
+	calls   []ownCall // of each caller
+}
+
+// maxCallers bounds the callers of one load.
+const maxCallers = 4096
+
+// ownCall is what a caller uses again for every command, as a request of websessions does.
+type ownCall struct {
+	load wire.Load
+	room [1]wire.Attribute
 }
 
 func newOwnKeys(ctx context.Context, s *server) (*ownKeys, error) { return newOwnKeysOf(ctx, s.node) }
@@ -32,7 +42,7 @@ func newOwnKeysOf(ctx context.Context, node func(context.Context) (*client.Clien
 	if err != nil {
 		return nil, err
 	}
-	k := &ownKeys{c: c, value: make([]byte, valueSize)}
+	k := &ownKeys{c: c, value: make([]byte, valueSize), calls: make([]ownCall, maxCallers)}
 	for i := range keyCount {
 		w := wire.Create{Set: []wire.Attribute{{Name: attribute, Value: k.value}}}
 		w.Dataset, w.Key = dataset, fmt.Appendf(nil, "key:%012d", i)
@@ -62,7 +72,9 @@ func (k *ownKeys) set(ctx context.Context, caller, i int) error {
 }
 
 func (k *ownKeys) get(ctx context.Context, caller, i int) error {
-	s, err := k.c.Load(ctx, &wire.Load{Dataset: dataset, Key: k.keys[key(caller, i)], Mode: wire.LoadRead})
+	own := &k.calls[caller]
+	own.load = wire.Load{Dataset: dataset, Key: k.keys[key(caller, i)], Mode: wire.LoadRead, Room: own.room[:]}
+	s, err := k.c.Load(ctx, &own.load)
 	if err == nil && (len(s.Attributes) != 1 || len(s.Attributes[0].Value) != valueSize) {
 		err = errors.New("a load has brought something else")
 	}

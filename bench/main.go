@@ -109,8 +109,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags.Func("callers", "only with these numbers of callers, comma separated", func(v string) error {
 		for _, word := range strings.Split(v, ",") {
 			n, err := strconv.Atoi(word)
-			if err != nil {
-				return err
+			if err != nil || n < 1 || n > maxCallers {
+				return fmt.Errorf("%q is no number from 1 to %d", word, maxCallers)
 			}
 			b.callers = append(b.callers, n)
 		}

@@ -87,6 +87,19 @@ func (t *trio) end() {
 	}
 }
 
+// startTrio gives start free addresses: three for clients, then three for the servers themselves.
+func startTrio(start func(t *trio, list []string) error) (*trio, error) {
+	t := &trio{}
+	list, err := addrs(2 * triples)
+	if err == nil {
+		err = start(t, list)
+	}
+	if err != nil {
+		t.end()
+	}
+	return t, err
+}
+
 // addrs returns free addresses.
 func addrs(n int) (list []string, err error) {
 	for range n {
@@ -118,100 +131,84 @@ func until(ctx context.Context, what func(ctx context.Context) error) error {
 	}
 }
 
-func startEtcd(ctx context.Context, binary, dir string) (t *trio, err error) {
-	t = &trio{}
-	defer func() {
-		if err != nil {
-			t.end()
+func startEtcd(ctx context.Context, binary, dir string) (*trio, error) {
+	return startTrio(func(t *trio, list []string) error {
+		var cluster []string
+		for i := range triples {
+			cluster = append(cluster, fmt.Sprintf("e%d=http://%s", i, list[triples+i]))
 		}
-	}()
-	list, err := addrs(2 * triples)
-	if err != nil {
-		return t, err
-	}
-	var cluster []string
-	for i := range triples {
-		cluster = append(cluster, fmt.Sprintf("e%d=http://%s", i, list[triples+i]))
-	}
-	for i := range triples {
-		p, err := start(list[i], nil, binary, "etcd", "--name", fmt.Sprintf("e%d", i), "--data-dir", filepath.Join(dir, fmt.Sprint(i)),
-			"--listen-client-urls", "http://"+list[i], "--advertise-client-urls", "http://"+list[i],
-			"--listen-peer-urls", "http://"+list[triples+i], "--initial-advertise-peer-urls", "http://"+list[triples+i],
-			"--initial-cluster", strings.Join(cluster, ","), "--log-level", "error", "--quota-backend-bytes", "8589934592")
-		if err != nil {
-			return t, err
+		for i := range triples {
+			p, err := start(list[i], nil, binary, "etcd", "--name", fmt.Sprintf("e%d", i), "--data-dir", filepath.Join(dir, fmt.Sprint(i)),
+				"--listen-client-urls", "http://"+list[i], "--advertise-client-urls", "http://"+list[i],
+				"--listen-peer-urls", "http://"+list[triples+i], "--initial-advertise-peer-urls", "http://"+list[triples+i],
+				"--initial-cluster", strings.Join(cluster, ","), "--log-level", "error", "--quota-backend-bytes", "8589934592")
+			if err != nil {
+				return err
+			}
+			t.servers = append(t.servers, p)
 		}
-		t.servers = append(t.servers, p)
-	}
-	c, err := clientv3.New(clientv3.Config{Endpoints: list[:triples], DialTimeout: 30 * time.Second, Logger: zap.NewNop()})
-	if err != nil {
-		return t, err
-	}
-	t.close = func() { c.Close() }
-	value := string(make([]byte, valueSize))
-	t.set = func(ctx context.Context, caller, i int) error {
-		_, err := c.Put(ctx, fmt.Sprintf("key:%012d", key(caller, i)), value)
+		c, err := clientv3.New(clientv3.Config{Endpoints: list[:triples], DialTimeout: 30 * time.Second, Logger: zap.NewNop()})
+		if err != nil {
+			return err
+		}
+		t.close = func() { c.Close() }
+		value := string(make([]byte, valueSize))
+		t.set = func(ctx context.Context, caller, i int) error {
+			_, err := c.Put(ctx, fmt.Sprintf("key:%012d", key(caller, i)), value)
+			return err
+		}
+		err = until(ctx, func(ctx context.Context) error { return t.set(ctx, 0, 0) })
+		if err != nil {
+			err = errors.Join(err, errors.New(lastLines(t.servers[0].log.String())))
+		}
 		return err
-	}
-	err = until(ctx, func(ctx context.Context) error { return t.set(ctx, 0, 0) })
-	if err != nil {
-		err = errors.Join(err, errors.New(lastLines(t.servers[0].log.String())))
-	}
-	return t, err
+	})
 }
 
-func startNATS(ctx context.Context, binary, dir string) (t *trio, err error) {
-	t = &trio{}
-	defer func() {
+func startNATS(ctx context.Context, binary, dir string) (*trio, error) {
+	return startTrio(func(t *trio, list []string) error {
+		var routes []string
+		for _, a := range list[triples:] {
+			routes = append(routes, "nats://"+a)
+		}
+		for i := range triples {
+			config := filepath.Join(dir, fmt.Sprintf("%d.conf", i))
+			doc := fmt.Sprintf("server_name: n%d\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\ncluster { name: bench, listen: %q, routes: [ %q ] }\n",
+				i, list[i], filepath.Join(dir, fmt.Sprint(i)), list[triples+i], strings.Join(routes, `", "`))
+			doc = strings.ReplaceAll(doc, `\"`, `"`)
+			if err := os.WriteFile(config, []byte(doc), 0o644); err != nil {
+				return err
+			}
+			p, err := start(list[i], nil, binary, "nats", config)
+			if err != nil {
+				return err
+			}
+			t.servers = append(t.servers, p)
+		}
+		var conn *nats.Conn
+		if err := until(ctx, func(context.Context) (err error) {
+			conn, err = nats.Connect(strings.Join([]string{"nats://" + list[0], "nats://" + list[1], "nats://" + list[2]}, ","))
+			return err
+		}); err != nil {
+			return err
+		}
+		t.close = conn.Close
+		js, err := conn.JetStream(nats.MaxWait(30 * time.Second))
 		if err != nil {
-			t.end()
+			return err
 		}
-	}()
-	list, err := addrs(2 * triples)
-	if err != nil {
-		return t, err
-	}
-	var routes []string
-	for _, a := range list[triples:] {
-		routes = append(routes, "nats://"+a)
-	}
-	for i := range triples {
-		config := filepath.Join(dir, fmt.Sprintf("%d.conf", i))
-		doc := fmt.Sprintf("server_name: n%d\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\ncluster { name: bench, listen: %q, routes: [ %q ] }\n",
-			i, list[i], filepath.Join(dir, fmt.Sprint(i)), list[triples+i], strings.Join(routes, `", "`))
-		doc = strings.ReplaceAll(doc, `\"`, `"`)
-		if err := os.WriteFile(config, []byte(doc), 0o644); err != nil {
-			return t, err
+		var kv nats.KeyValue
+		if err := until(ctx, func(context.Context) (err error) {
+			kv, err = js.CreateKeyValue(&nats.KeyValueConfig{Bucket: "bench", Replicas: triples, Storage: nats.FileStorage})
+			return err
+		}); err != nil {
+			return errors.Join(err, errors.New(lastLines(t.servers[0].log.String())))
 		}
-		p, err := start(list[i], nil, binary, "nats", config)
-		if err != nil {
-			return t, err
+		value := make([]byte, valueSize)
+		t.set = func(_ context.Context, caller, i int) error {
+			_, err := kv.Put(fmt.Sprintf("key-%012d", key(caller, i)), value)
+			return err
 		}
-		t.servers = append(t.servers, p)
-	}
-	var conn *nats.Conn
-	if err := until(ctx, func(context.Context) (err error) {
-		conn, err = nats.Connect(strings.Join([]string{"nats://" + list[0], "nats://" + list[1], "nats://" + list[2]}, ","))
-		return err
-	}); err != nil {
-		return t, err
-	}
-	t.close = conn.Close
-	js, err := conn.JetStream(nats.MaxWait(30 * time.Second))
-	if err != nil {
-		return t, err
-	}
-	var kv nats.KeyValue
-	if err := until(ctx, func(context.Context) (err error) {
-		kv, err = js.CreateKeyValue(&nats.KeyValueConfig{Bucket: "bench", Replicas: triples, Storage: nats.FileStorage})
-		return err
-	}); err != nil {
-		return t, errors.Join(err, errors.New(lastLines(t.servers[0].log.String())))
-	}
-	value := make([]byte, valueSize)
-	t.set = func(_ context.Context, caller, i int) error {
-		_, err := kv.Put(fmt.Sprintf("key-%012d", key(caller, i)), value)
-		return err
-	}
-	return t, nil
+		return nil
+	})
 }

@@ -159,19 +159,24 @@ func (c *Client) await(ctx context.Context, k *call) error {
 	}
 	var timer *time.Timer // of the next try
 	var again <-chan time.Time
+	gone := ctx.Done()
 	for tries := 0; ; {
-		select {
-		case <-k.done:
-		case <-again:
-			again = nil
-			c.resubmit(k)
-			continue
-		case <-ctx.Done():
-			if timer != nil {
-				timer.Stop()
-			}
-			if err := c.abandon(ctx, k); err != nil {
-				return err
+		if gone == nil && again == nil {
+			<-k.done // cheaper than a select
+		} else {
+			select {
+			case <-k.done:
+			case <-again:
+				again = nil
+				c.resubmit(k)
+				continue
+			case <-gone:
+				if timer != nil {
+					timer.Stop()
+				}
+				if err := c.abandon(ctx, k); err != nil {
+					return err
+				}
 			}
 		}
 		if k.state.Load() == answered {

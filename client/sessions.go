@@ -52,7 +52,8 @@ func (c *Client) reopened(ctx context.Context, dataset []byte, err error) (bool,
 	return true, err
 }
 
-// Load reads a session. Refusals such as SESSIONGONE come as *wire.Error.
+// Load reads a session. Refusals such as SESSIONGONE come as *wire.Error. What is in
+// the answer is the caller's own; its attributes stand in l.Room where that is long enough.
 func (c *Client) Load(ctx context.Context, l *wire.Load) (wire.Session, error) {
 	for tries := 0; ; tries++ {
 		k := c.newCall(asNode)
@@ -60,7 +61,7 @@ func (c *Client) Load(ctx context.Context, l *wire.Load) (wire.Session, error) {
 		var s wire.Session
 		err := c.call(ctx, k, func(answer [][]byte) (err error) {
 			l.Node = k.node
-			s, err = wire.ParseSession(answer)
+			s, err = wire.ParseSession(answer, l.Room)
 			return err
 		})
 		if err == nil {

@@ -269,7 +269,7 @@ func (f *floors) failover() (t FailoverTimers) {
 	case "safe":
 		return FailoverTimers{}
 	case "fast":
-		return FailoverTimers{Heartbeat: 150 * time.Millisecond, Election: 150 * time.Millisecond, Lease: 75 * time.Millisecond}
+		return FailoverTimers{Heartbeat: 150 * time.Millisecond, Election: 150 * time.Millisecond, Lease: 125 * time.Millisecond}
 	}
 	parts := strings.Split(text, "/")
 	if len(parts) != 3 && len(parts) != 4 {

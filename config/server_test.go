@@ -302,7 +302,7 @@ func TestTrustedKeys(t *testing.T) {
 
 // Times that cannot work are refused before a server runs with them.
 func TestFailoverTimers(t *testing.T) {
-	if s, err := loadServer(t, nil, "TC_FAILOVER_TIMERS=fast"); err != nil || s.Failover.Heartbeat != 150*time.Millisecond || s.Failover.Lease != 75*time.Millisecond {
+	if s, err := loadServer(t, nil, "TC_FAILOVER_TIMERS=fast"); err != nil || s.Failover.Heartbeat != 150*time.Millisecond || s.Failover.Lease != 125*time.Millisecond {
 		t.Errorf("fast: %+v, %v", s.Failover, err)
 	}
 	if s, err := loadServer(t, nil, "TC_FAILOVER_TIMERS=600ms/600ms/500ms/2s"); err != nil || s.Failover.Lease != 500*time.Millisecond || s.Failover.Alone != 2*time.Second {

@@ -69,7 +69,7 @@ var serverRows = append([]row{
 	{key: "group-bind", env: "TC_GROUP_BIND", property: "terracotta.group-bind", arg: "ADDRESS",
 		example: "10.0.0.7", help: "address to listen on for other servers of the stripe; default: bind"},
 	{key: "failover-timers", env: "TC_FAILOVER_TIMERS", property: "terracotta.failover-timers", arg: "WORD", def: "safe",
-		example: "fast", help: "how soon servers of a stripe notice that the active one is gone: safe, fast (for machines with cores to spare), or heartbeat/election/lease such as 300ms/300ms/150ms, with a fourth time after which the passive of a pair goes on alone, such as 600ms/600ms/500ms/1s; the same on all of them"},
+		example: "fast", help: "how soon servers of a stripe notice that the active one is gone: safe, fast (for machines with cores to spare), or heartbeat/election/lease such as 300ms/300ms/250ms, with a fourth time after which the passive of a pair goes on alone, such as 600ms/600ms/500ms/1s; the same on all of them"},
 	{key: "advertised-host", env: "TC_ADVERTISED_HOST", property: "terracotta.advertised-host", arg: "HOST",
 		example: "cache.example.org", help: "host by which clients and servers reach this one; default: the configured host"},
 	{key: "tsa-port", env: "TC_TSA_PORT", property: "terracotta.tsa-port", arg: "PORT", def: "9410", port: true,

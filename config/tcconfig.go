@@ -122,7 +122,7 @@ func (r *tcReader) document(root *etree.Element) {
 			r.notes = append(r.notes, r.at(e)+": tc-properties are not used")
 		case "servers":
 			servers = e
-			r.servers(e)
+			r.servers(e, nsConfig, r.server)
 		case "failover-priority":
 			priority = e
 			r.failoverPriority(e)
@@ -157,11 +157,12 @@ func (r *tcReader) platform() {
 	}
 }
 
-func (r *tcReader) servers(e *etree.Element) {
+// servers reads a list of servers, each by one.
+func (r *tcReader) servers(e *etree.Element, ns string, one func(*etree.Element)) {
 	r.attributes(e, nil)
-	for _, c := range r.childrenRepeated(e, nsConfig, "server", "client-reconnect-window") {
+	for _, c := range r.childrenRepeated(e, ns, "server", "client-reconnect-window") {
 		if c.Tag == "server" {
-			r.server(c)
+			one(c)
 			continue
 		}
 		if r.first(c) {

@@ -23,7 +23,7 @@ func (r *tcReader) oldDocument(root *etree.Element) {
 		switch e.Tag {
 		case "servers":
 			found = true
-			r.oldServers(e)
+			r.servers(e, "", r.oldServer)
 		case "clients":
 			r.attributes(e, nil)
 			for _, c := range r.children(e, "", "logs") {
@@ -38,22 +38,6 @@ func (r *tcReader) oldDocument(root *etree.Element) {
 		r.bad(root, "", "has no servers", `<servers><server host="terracotta-1" name="terracotta-1"/></servers>`)
 	}
 	r.settings = append(r.settings, Setting{"failover-priority", availability, originDefault})
-}
-
-func (r *tcReader) oldServers(e *etree.Element) {
-	r.attributes(e, nil)
-	for _, c := range r.childrenRepeated(e, "", "server", "client-reconnect-window") {
-		if c.Tag == "server" {
-			r.oldServer(c)
-			continue
-		}
-		if r.first(c) {
-			r.reconnectWindow(c)
-		}
-	}
-	if len(r.stripe.Servers) == 0 {
-		r.bad(e, "", "has no server", `<server host="terracotta-1" name="terracotta-1"/>`)
-	}
 }
 
 func (r *tcReader) oldServer(e *etree.Element) {

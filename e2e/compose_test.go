@@ -51,14 +51,21 @@ func TestMakeUpTwiceAndDown(t *testing.T) {
 	})
 }
 
+// shopping is a project that is up, and a customer with a book in the cart.
+func shopping(t *testing.T, compose composeProgram) (project, *customer) {
+	t.Helper()
+	p := newProject(t, compose)
+	p.mustRun(t, "up", "--detach")
+	p.mustBeUp(t)
+	c := newCustomer(t)
+	c.add(p.cart1, "Love life")
+	return p, c
+}
+
 func TestBareComposeUp(t *testing.T) {
 	needImages(t)
 	withEachCompose(t, func(t *testing.T, compose composeProgram) {
-		p := newProject(t, compose)
-		p.mustRun(t, "up", "--detach")
-		p.mustBeUp(t)
-		c := newCustomer(t)
-		c.add(p.cart1, "Love life")
+		p, c := shopping(t, compose)
 		c.sees(p.cart2, "/cart/", "Love life")
 
 		// All that the container with the licence sees of this folder.
@@ -84,11 +91,7 @@ func TestBareComposeUp(t *testing.T) {
 func TestComposeStartsAgainWhatCrashed(t *testing.T) {
 	needImages(t)
 	withEachCompose(t, func(t *testing.T, compose composeProgram) {
-		p := newProject(t, compose)
-		p.mustRun(t, "up", "--detach")
-		p.mustBeUp(t)
-		c := newCustomer(t)
-		c.add(p.cart1, "Love life")
+		p, c := shopping(t, compose)
 		for _, service := range []string{"terracotta", "cart-1"} {
 			// A Go program that nobody prepared for SIGQUIT dies of it with status 2. After
 			// SIGKILL the engine would hold that we had stopped it.

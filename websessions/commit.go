@@ -13,6 +13,9 @@ func (s *Session) loadLocked(ctx context.Context, key string) (wire.Session, err
 	s.m.stats.loads.Add(1)
 	l := &s.usualLocked().load
 	*l = wire.Load{Key: s.keyLocked(key), Mode: wire.LoadRead}
+	if s.phase == unread { // later loads must not touch what was read
+		l.Room = s.own.read[:]
+	}
 	return ask(ctx, &s.patience, s.m.b, "read session", backend.load, l)
 }
 

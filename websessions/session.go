@@ -81,6 +81,7 @@ type usual struct {
 	set    [1]wire.Attribute
 	attr   attr
 	attrs  [4]*attr
+	read   [4]wire.Attribute
 	key    [tagLen + 1 + hashLen]byte
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -131,22 +130,7 @@ func TestClusterUnconfigured(t *testing.T) {
 }
 
 // output is a writer that a test may read meanwhile.
-type output struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
+type output struct{ testcluster.Output }
 
 // await polls until the output matches.
 func (o *output) await(t *testing.T, pattern string) []string {

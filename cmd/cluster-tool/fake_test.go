@@ -173,7 +173,7 @@ type ran struct {
 
 func runTool(t *testing.T, environ []string, args ...string) ran {
 	t.Helper()
-	var out, errs lockedBuffer
+	var out, errs testcluster.Output
 	exit := run(t.Context(), args, environ, strings.NewReader(""), &out, &errs)
 	return ran{exit, out.String(), errs.String()}
 }
@@ -189,30 +189,12 @@ func (r ran) want(t *testing.T, c code, words ...string) {
 	}
 }
 
-// lockedBuffer is a stream that a test reads while the tool writes.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// until polls a condition for ten seconds.
+// until polls a condition for a minute.
 func until(t *testing.T, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not come to it within ten seconds")
+			t.Fatal("it did not come to it within a minute")
 		}
 		<-time.After(2 * time.Millisecond)
 	}

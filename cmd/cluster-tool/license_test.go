@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,11 +27,11 @@ func TestLicenceOrKeysThatCannotBeRead(t *testing.T) {
 	r := runTool(t, trusted, "license", "verify", file)
 	r.want(t, codeBadRequest, "Error (BAD_REQUEST): trusted keys in "+`"`+keys+`": `, "vendor.pem", "Hint: the directory must hold")
 
-	var out, errs lockedBuffer
+	var out, errs bytes.Buffer
 	exit := run(t.Context(), []string{"license", "verify", "-"}, trusted, strings.NewReader(strings.Repeat("x", license.MaxSize+1)), &out, &errs)
 	ran{exit, out.String(), errs.String()}.want(t, codeBadRequest, "Error (BAD_REQUEST): licence on standard input: larger than 64 KiB")
 
-	errs = lockedBuffer{}
+	errs = bytes.Buffer{}
 	exit = run(t.Context(), []string{"license", "inspect", "-"}, nil, iotest.ErrReader(os.ErrPermission), &out, &errs)
 	ran{exit, out.String(), errs.String()}.want(t, codeBadRequest, "licence on standard input: permission denied")
 }

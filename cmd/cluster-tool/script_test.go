@@ -131,7 +131,7 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Unconfigured())
 	addr := c.Addr()
 	c.Stop()
-	var out, errs lockedBuffer
+	var out, errs testcluster.Output
 	done := make(chan int)
 	go func() {
 		done <- run(ctx, []string{"configure", "-n", "A", "-l", c.LicenseFile(), "-s", addr},
@@ -148,7 +148,7 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 func TestConfigureWaitsForTheServer(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Unconfigured())
 	c.Stop()
-	var out, errs lockedBuffer
+	var out, errs testcluster.Output
 	done := make(chan int)
 	go func() {
 		done <- run(t.Context(), []string{"configure", "-n", "A", "-l", c.LicenseFile(), "-s", c.Addr()},
@@ -165,7 +165,7 @@ func TestConfigureWaitsForTheServer(t *testing.T) {
 func TestInterruptedWhileStopping(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := testcluster.Start(t)
-	var out, errs lockedBuffer
+	var out, errs testcluster.Output
 	done := make(chan int)
 	go func() { done <- run(ctx, []string{"stop", c.Addr()}, nil, strings.NewReader(""), &out, &errs) }()
 	until(t, func() bool { return strings.Contains(errs.String(), "waiting for "+c.Addr()+" to stop") })

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/testcluster"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -16,7 +17,7 @@ func TestConfigureWaitsUntilServersHaveJoined(t *testing.T) {
 	l, env, _ := licensed(t)
 	a, b := pair(t)
 	a.joins = map[string]string{"tc2": wire.StateSynchronizing}
-	out, errs := &lockedBuffer{}, &lockedBuffer{}
+	out, errs := &testcluster.Output{}, &testcluster.Output{}
 	exit := make(chan int)
 	go func() {
 		exit <- run(t.Context(), []string{"configure", "-n", "A", "-l", l, "-s", a.addr, "-s", b.addr}, env, strings.NewReader(""), out, errs)

@@ -32,7 +32,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	for _, args := range [][]string{
-		{"go", "build", "-o", dir + string(filepath.Separator), ".",
+		{"go", "build", "-ldflags=-s -w", "-o", dir + string(filepath.Separator), ".",
 			"../terracotta-server", "../cluster-tool", "../cart-example", "../license-issuer"},
 		{filepath.Join(dir, "license-issuer"), "dev", "--shared=", "--dir", filepath.Join(dir, "dev")},
 	} {
@@ -51,24 +51,6 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(built)
 	}
 	os.Exit(code)
-}
-
-// log gathers what a process says, and tells when something was said.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func await(t *testing.T, what string, ok func() bool) {
@@ -95,9 +77,9 @@ func freePorts(t *testing.T) (env []string, byName map[string]string) {
 }
 
 // up starts demo up and returns it when it is ready; ended tells how it ends.
-func up(t *testing.T, bin, data string, env []string) (cmd *exec.Cmd, said *log, ended chan error) {
+func up(t *testing.T, bin, data string, env []string) (cmd *exec.Cmd, said *testcluster.Output, ended chan error) {
 	t.Helper()
-	said = &log{}
+	said = &testcluster.Output{}
 	cmd = exec.Command(filepath.Join(bin, "demo"), "up", "--data", data,
 		"--license", filepath.Join(bin, "dev", "licenses", "license.xml"), "--trusted-keys", filepath.Join(bin, "dev", "trusted"))
 	cmd.Env = append(append(os.Environ(), "JAVA_OPTS=-Dterracotta.websessions.idleTimeout=20m"), env...)

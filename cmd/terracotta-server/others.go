@@ -33,6 +33,9 @@ func joinOthers(c *stripe.Config, cfg config.Server, st *store.Store, log *slog.
 	if c.Priority == stripe.Availability && len(c.Members) > 2 {
 		log.Warn("FAILOVER PRIORITY: " + server.MajorityInstead)
 	}
+	if cfg.Stripe.Voters > 0 {
+		log.Warn("FAILOVER PRIORITY: " + server.VotersIgnored)
+	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(cfg.GroupBind, strconv.Itoa(cfg.Self.GroupPort)))
 	if err != nil {
 		return &failure{exitFailure, fmt.Errorf("group port: %w", err), fmt.Sprintf("is another server running? set another tsa-group-port in the stripe's configuration (now %d)", cfg.Self.GroupPort)}

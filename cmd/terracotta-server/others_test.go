@@ -70,6 +70,16 @@ func TestJoinOthers(t *testing.T) {
 	if !strings.Contains(said.String(), "FAILOVER PRIORITY: failover-priority availability is for a pair of servers") {
 		t.Errorf("it says %s", said.String())
 	}
+	voters := pairConfig(0)
+	voters.Stripe.FailoverPriority, voters.Stripe.Voters = stripe.Consistency, 1
+	var third stripe.Config
+	if err := joinOthers(&third, voters, st, voters.Logger(&said)); err != nil {
+		t.Fatal(err)
+	}
+	defer third.Listener.Close()
+	if !strings.Contains(said.String(), "FAILOVER PRIORITY: failover-priority consistency names external voters") {
+		t.Errorf("it says %s", said.String())
+	}
 	var sole stripe.Config
 	cfg.Stripe.Servers = cfg.Stripe.Servers[:1]
 	if err := joinOthers(&sole, cfg, st, cfg.Logger(&said)); err != nil || sole.Listener != nil || sole.Members != nil {

@@ -164,8 +164,8 @@ func handOver(own *ownership.Ownership, sp *stripe.Stripe, log *slog.Logger) {
 	began := time.Now()
 	if err := sp.HandOver(ctx); err != nil {
 		log.Warn("no other server could take over before this one stops", "error", err)
-	} else if !sp.Serves() {
-		log.Info("another server has taken over", "took", time.Since(began).Round(time.Millisecond))
+	} else if name, _, ok := sp.Active(); ok && !sp.Serves() {
+		log.Info("another server has taken over", "name", name, "took", time.Since(began).Round(time.Millisecond))
 	}
 }
 

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -40,10 +38,13 @@ type triple struct {
 // member is one of them; its log is read all the time, so that it never waits.
 type member struct {
 	*process
-	mu    sync.Mutex // guards lines, and errs of the process
-	lines strings.Builder
+	lines testcluster.Output
 	ended chan error
 }
+
+func (m *member) log() string { return m.lines.String() }
+
+func (m *member) stderr() string { return m.errs.String() }
 
 func newTriple(t testing.TB) *triple {
 	c := testcluster.Start(t, testcluster.Unconfigured())
@@ -90,48 +91,18 @@ func (x *triple) start(i, offheap int) *member {
 	m := &member{process: &process{t: x.t, cmd: exec.Command(binary, "-f", x.config(offheap), "-n", fmt.Sprintf("tc%d", i+1)), addr: "127.0.0.1:" + x.ports[i]}, ended: make(chan error, 1)}
 	m.cmd.Env = append([]string{"TC_BIND=127.0.0.1", "TC_TRUSTED_KEYS=" + x.keys, "TC_MANAGEMENT_PORT=off", "GORACE=atexit_sleep_ms=0",
 		"JAVA_OPTS=-Dtest.data=" + x.data(i)}, x.environ...)
-	m.cmd.Stderr = (*memberErrors)(m)
-	pipe, err := m.cmd.StdoutPipe()
-	if err != nil {
-		x.t.Fatal(err)
-	}
+	m.cmd.Stdout, m.cmd.Stderr = &m.lines, &m.errs
 	if err := m.cmd.Start(); err != nil {
 		x.t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for in := bufio.NewScanner(pipe); in.Scan(); {
-			m.mu.Lock()
-			m.lines.WriteString(in.Text() + "\n")
-			m.mu.Unlock()
-		}
 		m.ended <- m.cmd.Wait()
 	}()
 	x.t.Cleanup(func() { _ = m.cmd.Process.Kill(); <-done })
 	x.server[i] = m
 	return m
-}
-
-// memberErrors is what a member writes to stderr; it may be read meanwhile.
-type memberErrors member
-
-func (e *memberErrors) Write(p []byte) (int, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.errs.Write(p)
-}
-
-func (m *member) stderr() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.errs.String()
-}
-
-func (m *member) log() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.lines.String()
 }
 
 // says waits for words in the log of this run.
@@ -314,6 +285,7 @@ func (w *carts) end() {
 // back as a passive, another one is stopped in order, an empty disk is filled,
 // and no request fails.
 func TestTripleSurvivesKillStopAndAnEmptyDisk(t *testing.T) {
+	t.Parallel() // they mostly wait
 	x := newTriple(t)
 	x.form()
 	w := x.carts()
@@ -344,6 +316,7 @@ func TestTripleSurvivesKillStopAndAnEmptyDisk(t *testing.T) {
 
 // A server with another off-heap size is not let in, and says both.
 func TestTripleMismatchedOffheapIsRefusedAtTheStart(t *testing.T) {
+	t.Parallel() // they mostly wait
 	x := newTriple(t)
 	x.form()
 	other := (x.active() + 1) % 3
@@ -362,6 +335,7 @@ func TestTripleMismatchedOffheapIsRefusedAtTheStart(t *testing.T) {
 // A passive that knows that its data is not the active one's starts anew by itself,
 // in the same process, and what it had is kept.
 func TestTripleDivergedPassiveStartsAnew(t *testing.T) {
+	t.Parallel() // they mostly wait
 	x := newTriple(t)
 	x.form()
 	bad := (x.active() + 1) % 3
@@ -383,6 +357,7 @@ func TestTripleDivergedPassiveStartsAnew(t *testing.T) {
 // A server with another password or other timers is told so: without the password it
 // waits, and shows why; for its timers it ends, because it has no part in the stripe.
 func TestTripleOtherPasswordWaitsAndOtherTimersEnd(t *testing.T) {
+	t.Parallel() // they mostly wait
 	x := newTriple(t)
 	x.form()
 	other := (x.active() + 1) % 3
@@ -409,6 +384,7 @@ func TestTripleOtherPasswordWaitsAndOtherTimersEnd(t *testing.T) {
 
 // One of three starts alone after all were stopped: it serves nobody, and says so.
 func TestTripleWithoutAMajorityIsSuspended(t *testing.T) {
+	t.Parallel() // they mostly wait
 	x := newTriple(t)
 	x.form()
 	for i := range x.server {
@@ -444,6 +420,7 @@ func TestTripleWithoutAMajorityIsSuspended(t *testing.T) {
 // A backup becomes the first server of a triple, and another one with an empty disk
 // joins it. What is no backup, or has a place already, is refused and changes nothing.
 func TestTripleFromABackup(t *testing.T) {
+	t.Parallel() // they mostly wait
 	x := newTriple(t)
 	backups := filepath.Join(x.dir, "backups")
 	c := testcluster.StartStripe(t, 3, testcluster.Calm(), testcluster.Backups(backups), testcluster.Dir(t.TempDir())).Active()

@@ -29,7 +29,7 @@ type process struct {
 	addr string
 	out  *bufio.Reader
 	said bytes.Buffer
-	errs bytes.Buffer
+	errs testcluster.Output
 }
 
 // launch starts a server whose data root lies in root and that trusts keys.
@@ -81,7 +81,7 @@ func (p *process) terminate() {
 	defer time.AfterFunc(time.Minute, func() { _ = p.cmd.Process.Kill() }).Stop() // it hangs
 	rest, _ := io.ReadAll(p.out)
 	p.said.Write(rest)
-	if err := p.cmd.Wait(); err != nil || p.errs.Len() > 0 || !strings.Contains(p.said.String(), "terracotta-server has stopped") {
+	if err := p.cmd.Wait(); err != nil || p.errs.String() != "" || !strings.Contains(p.said.String(), "terracotta-server has stopped") {
 		p.t.Errorf("its end: %v\n%s%s", err, p.said.String(), p.errs.String())
 	}
 }

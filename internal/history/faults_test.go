@@ -73,6 +73,22 @@ func lasts(h *History) func() bool {
 	}
 }
 
+// underLoad lets clients use the servers while fault is called again and again, waits with
+// settle until all is well, and judges what the clients were told.
+func underLoad(t *testing.T, h *History, l Load, fault, settle func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	l.Dataset = dataset
+	r := Run(ctx, h, l)
+	for more := lasts(h); more(); {
+		fault()
+	}
+	settle()
+	cancel()
+	judge(t, h, r, l.Nodes[0])
+}
+
 // wanted is how many writes must go through, else a run proves nothing.
 func wanted() int { return int(lengthFlag.Seconds() * 5) }
 
@@ -103,17 +119,15 @@ func rest(d time.Duration) { time.Sleep(d) }
 // One server that is killed, stopped, cut off and slowed down loses nothing and tells
 // nothing wrong.
 func TestOneServerUnderFaults(t *testing.T) {
+	t.Parallel() // they mostly wait
 	eachSeed(t, func(t *testing.T, seed uint64) {
 		c := testcluster.Start(t, testcluster.Dir(t.TempDir()), testcluster.Logger(quiet))
 		n := testcluster.NewNetwork(t)
 		n.Host(c.Addr(), "server")
 		list := nodes(t, n, 3, c.Addr())
 		h := New()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		r := Run(ctx, h, Load{Seed: seed, Dataset: dataset, Nodes: list, Pace: 2 * time.Millisecond})
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		for more := lasts(h); more(); {
+		underLoad(t, h, Load{Seed: seed, Nodes: list, Pace: 2 * time.Millisecond}, func() {
 			rest(time.Duration(20+rnd.IntN(150)) * time.Millisecond)
 			who := fmt.Sprintf("node-%d", 1+rnd.IntN(len(list)))
 			long := time.Duration(1+rnd.IntN(300)) * time.Millisecond
@@ -144,9 +158,7 @@ func TestOneServerUnderFaults(t *testing.T) {
 				rest(long)
 			}
 			n.MendAll()
-		}
-		cancel()
-		judge(t, h, r, list[0])
+		}, func() {})
 	})
 }
 

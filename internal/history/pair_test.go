@@ -1,7 +1,6 @@
 package history
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -75,63 +74,19 @@ func (c *cluster) inSync() bool {
 func (c *cluster) pairFault() {
 	long := time.Duration(50+c.rnd.IntN(2000)) * time.Millisecond
 	short := time.Duration(1 + c.rnd.Int64N(int64(maxCut)))
-	victim, who := c.active(), "the active"
-	if p := c.passive(); p != nil && c.rnd.IntN(3) == 0 {
-		victim, who = p, "the passive"
-	}
-	who += " " + victim.Name()
-	other := c.others(victim.Name())
+	victim, who := c.victim()
 	m := c.machines[victim.Name()]
-	switch c.rnd.IntN(11) {
-	case 0, 1:
-		c.h.Note("%s is killed for %v", who, long)
-		victim.Kill()
-		rest(long)
-		victim.Start()
-	case 2:
-		c.h.Note("%s is stopped for %v", who, long)
-		victim.Stop()
-		rest(long)
-		victim.Start()
-	case 3:
-		c.h.Note("%s is alone with the clients for %v", who, short)
-		c.isolate(victim.Name(), other)
-		rest(short)
-	case 4:
-		c.h.Note("%s is cut off from everybody for %v", who, short)
-		c.isolate(victim.Name(), append(other, clients...))
-		rest(short)
-	case 5:
-		c.h.Note("%s is not heard by the other for %v", who, short)
-		c.net.Cut(victim.Name(), other[0])
-		rest(short)
-	case 6:
-		c.h.Note("all messages between servers take up to 30 ms for %v", long)
-		c.net.Delay(victim.Name(), other[0], 0, 30*time.Millisecond)
-		c.net.Delay(other[0], victim.Name(), 0, 30*time.Millisecond)
-		rest(long)
-	case 7:
-		c.h.Note("all connections break")
-		c.net.Break(func(string, string) bool { return true })
-	case 8:
-		c.h.Note("%s hands over", who)
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := victim.Engine().HandOver(ctx); err != nil {
-			c.h.Note("which did not succeed: %v", err)
-		}
-	case 9, 10:
-		off := time.Duration(1-2*c.rnd.IntN(2)) * 24 * time.Hour
+	switch kind := c.rnd.IntN(commonFaults + 2); kind {
+	default:
+		c.commonFault(kind, victim, who, long, short)
+	case commonFaults, commonFaults + 1:
+		off := c.dayOff()
 		c.h.Note("the clock of %s is wrong by %v for %v", who, off, long)
 		m.clockOff.Store(int64(off))
 		rest(long / 2)
 		if c.rnd.IntN(2) == 0 {
 			c.h.Note("and the active hands over")
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			defer cancel()
-			if err := c.active().Engine().HandOver(ctx); err != nil {
-				c.h.Note("which did not succeed: %v", err)
-			}
+			c.handOver(c.active())
 		}
 		rest(long / 2)
 		m.clockOff.Store(0)
@@ -149,15 +104,10 @@ func TestPairUnderFaults(t *testing.T) {
 		c := startPair(t, seed)
 		c.together()
 		list := nodes(t, c.net, len(clients), c.Addrs()...)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		r := Run(ctx, c.h, Load{Seed: seed, Dataset: dataset, Nodes: list, Pace: 2 * time.Millisecond})
-		for more := lasts(c.h); more(); {
+		underLoad(t, c.h, Load{Seed: seed, Nodes: list, Pace: 2 * time.Millisecond}, func() {
 			rest(time.Duration(c.rnd.IntN(200)) * time.Millisecond)
 			c.pairFault()
-		}
-		cancel()
-		judge(t, c.h, r, list[0])
+		}, func() {})
 		for _, s := range c.Servers {
 			if l := s.Engine().Status().Lost; l != nil {
 				t.Errorf("%s has set %d changes aside", s.Name(), l.Changes)

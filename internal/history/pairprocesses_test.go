@@ -30,33 +30,16 @@ func TestPairOfProcessesUnderFaults(t *testing.T) {
 		n := testcluster.NewNetwork(t)
 		h := New()
 		list := nodes(t, n, 3, p.addrs...)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		r := Run(ctx, h, Load{Seed: seed, Dataset: dataset, Nodes: list, Pace: 3 * time.Millisecond})
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		for more := lasts(h); more(); {
+		underLoad(t, h, Load{Seed: seed, Nodes: list, Pace: 3 * time.Millisecond}, func() {
 			rest(time.Duration(rnd.IntN(200)) * time.Millisecond)
 			i, who := p.active(rnd), "the active"
 			if rnd.IntN(3) == 0 {
 				i, who = 1-i, "the passive"
 			}
-			long := time.Duration(50+rnd.IntN(2000)) * time.Millisecond
-			if rnd.IntN(2) == 0 {
-				h.Note("%s, tc%d, is killed for %v", who, i+1, long)
-				p.kill(i)
-				rest(long)
-				p.start(i)
-			} else {
-				h.Note("%s, tc%d, is paused for %v", who, i+1, long)
-				p.pause(i)
-				rest(long)
-				p.wake(i)
-			}
-			h.Note("tc%d is there again", i+1)
+			p.harm(h, rnd, i, who, time.Duration(50+rnd.IntN(2000))*time.Millisecond)
 			p.awaitTogether()
-		}
-		cancel()
-		judge(t, h, r, list[0])
+		}, func() {})
 		p.mustHaveLostNothing()
 	})
 }

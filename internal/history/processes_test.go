@@ -3,14 +3,16 @@
 package history
 
 import (
-	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,31 +35,13 @@ type processes struct {
 	addrs   []string
 	environ []string    // of the servers, beside what all tests set
 	running []*exec.Cmd // nil where killed
-	out     []*serverLog
-}
-
-// serverLog keeps what a server says.
-type serverLog struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *serverLog) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *serverLog) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
+	out     []*testcluster.Output
 }
 
 // build makes the server's program, once for all tests.
 var build = sync.OnceValues(func() (string, error) {
 	binary := filepath.Join(programs, "terracotta-server")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/terracotta-server").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, "../../cmd/terracotta-server").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the server: %w\n%s", err, out)
 	}
 	return binary, nil
@@ -66,6 +50,10 @@ var build = sync.OnceValues(func() (string, error) {
 var programs string // folder for build
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if n := flag.Lookup("test.parallel").Value; n.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = n.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))) // the tests mostly wait
+	}
 	var err error
 	if programs, err = os.MkdirTemp("", "terracotta-history-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -110,7 +98,7 @@ func startProcessesOf(t *testing.T, count int, priority string, environ ...strin
 	if err := os.WriteFile(p.config, []byte(doc), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p.running, p.out = make([]*exec.Cmd, count), make([]*serverLog, count)
+	p.running, p.out = make([]*exec.Cmd, count), make([]*testcluster.Output, count)
 	t.Cleanup(func() {
 		for i := range p.running {
 			p.kill(i)
@@ -120,7 +108,7 @@ func startProcessesOf(t *testing.T, count int, priority string, environ ...strin
 		}
 	})
 	for i := range p.running {
-		p.out[i] = &serverLog{}
+		p.out[i] = &testcluster.Output{}
 		p.start(i)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -196,6 +184,23 @@ func (p *processes) wake(i int) {
 	}
 }
 
+// harm kills or pauses server i, by chance, for a time.
+func (p *processes) harm(h *History, rnd *rand.Rand, i int, who string, long time.Duration) {
+	p.t.Helper()
+	if rnd.IntN(2) == 0 {
+		h.Note("%s, tc%d, is killed for %v", who, i+1, long)
+		p.kill(i)
+		rest(long)
+		p.start(i)
+	} else {
+		h.Note("%s, tc%d, is paused for %v", who, i+1, long)
+		p.pause(i)
+		rest(long)
+		p.wake(i)
+	}
+	h.Note("tc%d is there again", i+1)
+}
+
 // state asks a server what it is, "" where it does not answer in time.
 func (p *processes) state(i int) string { return p.status(i).State }
 
@@ -246,6 +251,7 @@ func (p *processes) awaitInService() {
 // acknowledged is lost, and an active server that wakes serves nothing old. Of the
 // nodes two know one server only: they keep asking it, paused or not.
 func TestProcessesUnderFaults(t *testing.T) {
+	t.Parallel() // they mostly wait
 	eachSeed(t, func(t *testing.T, seed uint64) {
 		p := startProcesses(t)
 		n := testcluster.NewNetwork(t)
@@ -253,32 +259,14 @@ func TestProcessesUnderFaults(t *testing.T) {
 		list := nodes(t, n, 3, p.addrs...)
 		list = append(list, nodes(t, n, 1, p.addrs[0])...)
 		list = append(list, nodes(t, n, 1, p.addrs[1])...)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		r := Run(ctx, h, Load{Seed: seed, Dataset: dataset, Nodes: list, Pace: 3 * time.Millisecond})
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		for more := lasts(h); more(); {
+		underLoad(t, h, Load{Seed: seed, Nodes: list, Pace: 3 * time.Millisecond}, func() {
 			rest(time.Duration(rnd.IntN(500)) * time.Millisecond)
 			i, who := p.active(rnd), "the active"
 			if rnd.IntN(4) == 0 {
 				i, who = rnd.IntN(3), "a server"
 			}
-			long := time.Duration(50+rnd.IntN(1200)) * time.Millisecond
-			if rnd.IntN(2) == 0 {
-				h.Note("%s, tc%d, is killed for %v", who, i+1, long)
-				p.kill(i)
-				rest(long)
-				p.start(i)
-			} else {
-				h.Note("%s, tc%d, is paused for %v", who, i+1, long)
-				p.pause(i)
-				rest(long)
-				p.wake(i)
-			}
-			h.Note("tc%d is there again", i+1)
-		}
-		p.awaitInService()
-		cancel()
-		judge(t, h, r, list[0])
+			p.harm(h, rnd, i, who, time.Duration(50+rnd.IntN(1200))*time.Millisecond)
+		}, p.awaitInService)
 	})
 }

@@ -52,6 +52,7 @@ func change(t *testing.T, c Node, key, value string) {
 // A passive dies, the others go on and die, the passive comes back alone: it has old
 // data and must not serve it, nor take changes. With one of the others it serves the new.
 func TestAPassiveThatMissedChangesServesNothingAlone(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := startCluster(t, 1)
 	list := nodes(t, c.net, 1, c.Addrs()...)
 	create(t, list[0], "k", "old")
@@ -109,6 +110,7 @@ func leaves(r resp.Reply) (list [][]byte) {
 // An active server is paused while another one takes over; reads that have waited
 // for it meanwhile are not answered from what it has in memory.
 func TestAPausedActiveServesNothingOldWhenItWakes(t *testing.T) {
+	t.Parallel()                                             // it mostly waits
 	p := startProcesses(t, "TC_FAILOVER_TIMERS=1s/1s/500ms") // nobody takes over from one that is only busy
 	n := testcluster.NewNetwork(t)
 	list := nodes(t, n, 1, p.addrs...)
@@ -196,7 +198,7 @@ func (r *reader) answer() (string, error) {
 	if reply.Type == '-' {
 		return "", wire.ParseError(string(reply.Bytes))
 	}
-	s, err := wire.ParseSession(leaves(reply))
+	s, err := wire.ParseSession(leaves(reply), nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}

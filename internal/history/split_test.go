@@ -216,27 +216,32 @@ func TestPairSplitUnderFaults(t *testing.T) {
 	})
 }
 
-// splits leaves each server alone with its clients until both serve. It reports false
-// where one of them slept, as a busy machine does: then it waits, as it should.
+// splits leaves each server alone with its clients until both have gone on for good: an active
+// one still serves while it removes its passive, and may find then that it is too late for that.
+// It reports false where one of them waits, as one does that slept on a busy machine.
 func (c *cluster) splits(sides []*side) (both bool) {
 	c.t.Helper()
 	c.h.Note("%s is active, and the two are cut off from each other", c.Active().Name())
+	common := uint64(0) // the incarnation that both are in
+	for _, s := range c.Servers {
+		number, _ := s.Engine().Reign()
+		common = max(common, number)
+	}
 	c.isolate("tc1", []string{"tc2"})
 	for i, s := range sides {
 		c.isolate(s.host, []string{c.Servers[1-i].Name()})
 	}
 	c.net.Break(func(from, _ string) bool { return strings.HasPrefix(from, "clients-") })
 	began := time.Now()
-	c.until("both serve, or one of them waits", func() bool {
-		waits := 0
+	c.until("both go on, or one of them waits", func() bool {
+		waits := false
 		both = true
 		for _, s := range c.Servers {
-			both = both && s.Engine().Serves()
-			if s.Engine().Status().Waiting != "" {
-				waits++
-			}
+			number, _ := s.Engine().Reign()
+			both = both && s.Engine().Serves() && number > common
+			waits = waits || s.Engine().Status().Waiting != ""
 		}
-		return both || waits > 0 || time.Since(began) > 5*time.Second
+		return both || waits || time.Since(began) > 20*time.Second
 	})
 	return both
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // fast are the timers of most runs: more elections in less time.
-var fast = stripe.Timers{Heartbeat: 150 * time.Millisecond, Election: 150 * time.Millisecond, Lease: 75 * time.Millisecond}
+var fast = stripe.Timers{Heartbeat: 150 * time.Millisecond, Election: 150 * time.Millisecond, Lease: 125 * time.Millisecond}
 
 // cluster is two or three servers, tc1 and so on, and clients, on one network.
 type cluster struct {
@@ -129,18 +129,23 @@ func (c *cluster) isolate(name string, hosts []string) {
 
 var clients = []string{"node-1", "node-2", "node-3"}
 
-// fault does one thing to the cluster, drawn by chance, lets it last, and mends it.
-func (c *cluster) fault() {
-	long := time.Duration(50+c.rnd.IntN(1000)) * time.Millisecond
-	victim := c.active()
-	who := "the active"
+// victim draws the server that something is done to, and says which one it is.
+func (c *cluster) victim() (s *testcluster.Cluster, who string) {
 	if p := c.passive(); p != nil && c.rnd.IntN(3) == 0 {
-		victim, who = p, "the passive"
+		return p, "the passive " + p.Name()
 	}
-	who += " " + victim.Name()
-	servers := c.others(victim.Name())
-	m := c.machines[victim.Name()]
-	switch c.rnd.IntN(13) {
+	s = c.active()
+	return s, "the active " + s.Name()
+}
+
+// commonFaults is how many kinds of faults commonFault knows.
+const commonFaults = 9
+
+// commonFault does to a server what can be done to one of two as well as of three. A network
+// that is cut stays so for cut, and is the caller's to mend.
+func (c *cluster) commonFault(kind int, victim *testcluster.Cluster, who string, long, cut time.Duration) {
+	others := c.others(victim.Name())
+	switch kind {
 	case 0, 1:
 		c.h.Note("%s is killed for %v", who, long)
 		victim.Kill()
@@ -152,24 +157,18 @@ func (c *cluster) fault() {
 		rest(long)
 		victim.Start()
 	case 3:
-		c.h.Note("%s is alone with the clients for %v", who, long)
-		c.isolate(victim.Name(), servers)
-		rest(long)
+		c.h.Note("%s is alone with the clients for %v", who, cut)
+		c.isolate(victim.Name(), others)
+		rest(cut)
 	case 4:
-		c.h.Note("%s is cut off from everybody for %v", who, long)
-		c.isolate(victim.Name(), append(servers, clients...))
-		rest(long)
+		c.h.Note("%s is cut off from everybody for %v", who, cut)
+		c.isolate(victim.Name(), append(others, clients...))
+		rest(cut)
 	case 5:
-		c.h.Note("%s is not heard by %s for %v", who, servers[0], long)
-		c.net.Cut(victim.Name(), servers[0])
-		rest(long)
+		c.h.Note("%s is not heard by %s for %v", who, others[0], cut)
+		c.net.Cut(victim.Name(), others[0])
+		rest(cut)
 	case 6:
-		c.h.Note("%s hears no server for %v", who, long)
-		for _, s := range servers {
-			c.net.Cut(s, victim.Name())
-		}
-		rest(long)
-	case 7:
 		c.h.Note("all messages between servers take up to 30 ms for %v", long)
 		for _, a := range c.Servers {
 			for _, b := range c.others(a.Name()) {
@@ -177,29 +176,54 @@ func (c *cluster) fault() {
 			}
 		}
 		rest(long)
-	case 8:
+	case 7:
 		c.h.Note("all connections break")
 		c.net.Break(func(string, string) bool { return true })
-	case 9:
+	case 8:
 		c.h.Note("%s hands over", who)
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := victim.Engine().HandOver(ctx); err != nil {
-			c.h.Note("which did not succeed: %v", err)
+		c.handOver(victim)
+	}
+}
+
+// handOver need not succeed.
+func (c *cluster) handOver(s *testcluster.Cluster) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := s.Engine().HandOver(ctx); err != nil {
+		c.h.Note("which did not succeed: %v", err)
+	}
+}
+
+// dayOff draws by how much a clock is wrong.
+func (c *cluster) dayOff() time.Duration { return time.Duration(1-2*c.rnd.IntN(2)) * 24 * time.Hour }
+
+// fault does one thing to the cluster, drawn by chance, lets it last, and mends it.
+func (c *cluster) fault() {
+	long := time.Duration(50+c.rnd.IntN(1000)) * time.Millisecond
+	victim, who := c.victim()
+	m := c.machines[victim.Name()]
+	switch kind := c.rnd.IntN(commonFaults + 4); kind {
+	default:
+		c.commonFault(kind, victim, who, long, long)
+	case commonFaults:
+		c.h.Note("%s hears no server for %v", who, long)
+		for _, s := range c.others(victim.Name()) {
+			c.net.Cut(s, victim.Name())
 		}
-	case 10:
-		off := time.Duration(1-2*c.rnd.IntN(2)) * 24 * time.Hour
+		rest(long)
+	case commonFaults + 1:
+		off := c.dayOff()
 		c.h.Note("the clock of %s is wrong by %v from now on", who, off)
 		m.clockOff.Store(int64(off))
 		rest(long)
-	case 11:
-		off := time.Duration(1-2*c.rnd.IntN(2)) * 24 * time.Hour
+	case commonFaults + 2:
+		off := c.dayOff()
 		c.h.Note("the clock of %s is wrong by %v, and it is killed", who, off)
 		m.clockOff.Store(int64(off))
 		victim.Kill()
 		rest(long)
 		victim.Start()
-	case 12:
+	case commonFaults + 3:
 		c.h.Note("the disk of %s is full for %v", who, long)
 		m.diskFull.Store(true)
 		rest(long)
@@ -213,25 +237,21 @@ func (c *cluster) fault() {
 // down, a day off, with a full disk: nothing acknowledged is lost, nothing old is read, and in the end all are
 // in service again.
 func TestThreeServersUnderFaults(t *testing.T) {
+	t.Parallel() // they mostly wait
 	eachSeed(t, func(t *testing.T, seed uint64) {
 		c := startCluster(t, seed)
 		list := nodes(t, c.net, len(clients), c.Addrs()...)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		r := Run(ctx, c.h, Load{Seed: seed, Dataset: dataset, Nodes: list, Pace: 2 * time.Millisecond})
-		for more := lasts(c.h); more(); {
+		underLoad(t, c.h, Load{Seed: seed, Nodes: list, Pace: 2 * time.Millisecond}, func() {
 			rest(time.Duration(c.rnd.IntN(600)) * time.Millisecond)
 			c.fault()
-		}
-		c.AwaitInService()
-		cancel()
-		judge(t, c.h, r, list[0])
+		}, c.AwaitInService)
 	})
 }
 
 // The server that takes over has a clock that is a day fast, then one that is a day
 // slow: no session ends before its time, and none lives on.
 func TestAClockADayOffNeitherEndsNorKeepsSessions(t *testing.T) {
+	t.Parallel()                                // it mostly waits
 	c := startCluster(t, 1, testcluster.Calm()) // nobody takes over by himself
 	node := nodes(t, c.net, 1, c.Addrs()...)[0]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -36,6 +36,12 @@ func AppendPushHeader(dst []byte, proto, n int) []byte {
 }
 
 func appendHeader(dst []byte, kind byte, n int) []byte {
+	switch { // most are short
+	case uint(n) < 10:
+		return append(dst, kind, '0'+byte(n), '\r', '\n')
+	case uint(n) < 100:
+		return append(dst, kind, '0'+byte(n/10), '0'+byte(n%10), '\r', '\n')
+	}
 	dst = append(dst, kind)
 	dst = strconv.AppendInt(dst, int64(n), 10)
 	return append(dst, '\r', '\n')

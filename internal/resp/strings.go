@@ -1,9 +1,6 @@
 package resp
 
-import (
-	"bytes"
-	"io"
-)
+import "io"
 
 // ReadStrings reads a reply that is an array of strings and appends them to dst.
 // They share one piece of memory, so that an answer of many parts costs one
@@ -83,7 +80,9 @@ const (
 // clone returns a copy of b that nobody changes.
 func (r *Reader) clone(b []byte) []byte {
 	if len(b) == 0 || len(b) > shortAnswer {
-		return bytes.Clone(b)
+		own := make([]byte, len(b)) // not cleared first, as bytes.Clone's is not, and no larger
+		copy(own, b)
+		return own
 	}
 	if len(r.short) < len(b) {
 		r.short = make([]byte, shortPiece)

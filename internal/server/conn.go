@@ -33,6 +33,7 @@ type conn struct {
 	served     bool              // a command was executed: the handshake is over
 	introduced bool              // out of the lobby
 	member     *ownership.Member // nil before TC.JOIN
+	last       *command          // executed
 	leaving    bool              // close after the answers that are there
 	encode     func(*wire.Session)
 	fields     [][]byte // scratch of encode, and digits
@@ -220,7 +221,10 @@ func (c *conn) execute(args [][]byte) {
 		c.leaving = true
 		return
 	}
-	cmd := lookup(name)
+	cmd := c.last
+	if cmd == nil || string(name) != cmd.name {
+		cmd = lookup(name)
+	}
 	if cmd == nil {
 		if !c.authed {
 			c.refuse(wire.ErrNoAuth, needAuth)
@@ -235,6 +239,12 @@ func (c *conn) execute(args [][]byte) {
 	case (cmd.arity > 0 && len(args) != cmd.arity || cmd.arity < 0 && len(args) < -cmd.arity) && cmd.redis:
 		c.refuse(wire.ErrGeneric, wrongArguments(cmd))
 	case cmd.arity > 0 && len(args) != cmd.arity, cmd.arity < 0 && len(args) < -cmd.arity:
+		if cmd.name == wire.CmdJoin && len(args) > 1 {
+			if err := wire.JoinVersion(args[1:]); err != nil {
+				c.fail(err)
+				return
+			}
+		}
 		c.refuse(wire.ErrBadRequest, "wrong number of arguments; usage: "+cmd.usage())
 	case cmd.cluster && c.srv.stopping.Load():
 		c.refuse(wire.ErrStopping, "this server is shutting down")
@@ -254,9 +264,10 @@ func (c *conn) execute(args [][]byte) {
 const needAuth = "this server wants a password: AUTH or HELLO 3 AUTH default PASSWORD first"
 
 func (c *conn) note(cmd *command) {
-	if c.about.last == cmd.name { // only this goroutine writes it
+	if c.last == cmd {
 		return
 	}
+	c.last = cmd
 	c.mu.Lock()
 	c.about.last = cmd.name
 	c.mu.Unlock()

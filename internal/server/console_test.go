@@ -88,7 +88,7 @@ func TestHalfClosedPeerGetsItsAnswers(t *testing.T) {
 	if err := n.nc.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if got := n.closed(); !strings.HasPrefix(got, "+PONG\r\n*4\r\n") || !strings.HasSuffix(got, "+PONG\r\n") {
+	if got := n.closed(); !strings.HasPrefix(got, "+PONG\r\n*1\r\n") || !strings.HasSuffix(got, "+PONG\r\n") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -221,13 +221,10 @@ func TestSessionOfTheProtocolPage(t *testing.T) {
 }
 
 // counter is the part of a token that differs from run to run.
-var counter = regexp.MustCompile(`"0\.2\.\d+\.`)
+var counter = regexp.MustCompile(`\b0\.2\.\d+\.`)
 
 func matches(want, got string) bool {
 	want, got = counter.ReplaceAllString(want, "token."), counter.ReplaceAllString(got, "token.")
-	before, after, any := strings.Cut(want, "…")
-	if !any {
-		return got == want
-	}
-	return strings.HasPrefix(got, before) && strings.HasSuffix(got, after)
+	pattern := strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".*")
+	return regexp.MustCompile("^" + pattern + "$").MatchString(got)
 }

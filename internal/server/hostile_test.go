@@ -17,22 +17,9 @@ import (
 )
 
 // logBook keeps the log for tests that look at it.
-type logBook struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+type logBook struct{ testcluster.Output }
 
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBook) contains(s string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.b.String(), s)
-}
+func (l *logBook) contains(s string) bool { return strings.Contains(l.String(), s) }
 
 func (l *logBook) option() testcluster.Option {
 	return testcluster.Logger(slog.New(slog.NewTextHandler(l, nil)))

@@ -137,6 +137,9 @@ func (s *Server) memberWarnings(st stripe.Status) (list []string) {
 	if len(s.cfg.Running.Servers) > 2 && s.cfg.Running.FailoverPriority == stripe.Availability {
 		list = append(list, MajorityInstead)
 	}
+	if s.cfg.Running.Voters > 0 {
+		list = append(list, VotersIgnored)
+	}
 	if st.SplitBrainPossible {
 		list = append(list, fmt.Sprintf("this server serves without the other one of the pair (incarnation %d), which it cannot reach: "+
 			"a split brain is possible if that one is alive and was cut off; make sure that it is down, or bring it back", st.Incarnation))
@@ -147,7 +150,10 @@ func (s *Server) memberWarnings(st stripe.Status) (list []string) {
 	if st.Waiting != "" {
 		list = append(list, "this server does not serve: "+st.Waiting)
 	}
-	if l := st.Lost; l != nil {
+	if l := st.Lost; l != nil && l.Changes == 0 && l.Fault == "" && l.Folder != "" {
+		list = append(list, fmt.Sprintf("a split brain has cost nothing: no session was changed here that the other server does not have (%s); what this server set aside is in the data root, folder %s, which may be removed",
+			l.Found.Format("2006-01-02 15:04 MST"), l.Folder))
+	} else if l != nil {
 		list = append(list, fmt.Sprintf("a split brain has cost %d changed sessions here (%s): they are listed in the data root, folder %s; move that folder away once it was seen to",
 			l.Changes, l.Found.Format("2006-01-02 15:04 MST"), l.Folder))
 	}
@@ -158,6 +164,10 @@ func (s *Server) memberWarnings(st stripe.Status) (list []string) {
 // mean anything else than consistency.
 const MajorityInstead = "failover-priority availability is for a pair of servers: this stripe has more and runs as with consistency, " +
 	"so a majority of its servers is needed to serve"
+
+// VotersIgnored is what servers say where failover-priority asks for external voters.
+const VotersIgnored = "failover-priority consistency names external voters, which are not in this version and are not waited for: " +
+	"only servers vote, two need both, and three survive the loss of one"
 
 // memberText is a line about a server of the stripe.
 func memberText(m *wire.MemberStatus) string {

@@ -189,7 +189,7 @@ func (n *node) outcome(r resp.Reply) wire.Outcome {
 func (n *node) load(key string) wire.Session {
 	n.t.Helper()
 	r := n.do(wire.CmdLoad, "carts", key, n.id.String(), "R")
-	s, err := wire.ParseSession(flat(r))
+	s, err := wire.ParseSession(flat(r), nil)
 	if err != nil {
 		n.t.Fatalf("load %s: %v", text(r), err)
 	}

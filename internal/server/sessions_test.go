@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,27 @@ import (
 	"github.com/terracotta-go/terracotta/internal/testcluster"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
+
+// An application with a library of another version is told which of the two is older,
+// also where that version's TC.JOIN has other arguments.
+func TestAnotherVersionOfTheLibraryIsRefused(t *testing.T) {
+	srv, _ := carts(t)
+	node := "0123456789abcdef0123456789abcdef"
+	for _, join := range [][]string{
+		{wire.CmdJoin, strconv.Itoa(wire.Version + 1), node, "1", "1", "later"},
+		{wire.CmdJoin, strconv.Itoa(wire.Version + 1), node, "1", "1", "later", "more", "arguments"},
+		{wire.CmdJoin, strconv.Itoa(wire.Version - 1), node},
+	} {
+		p := dial(t, srv.Addr())
+		text := p.refused(wire.ErrBadRequest, join...)
+		for _, want := range []string{"version " + join[1] + " is not spoken", "speaks " + strconv.Itoa(wire.Version), "upgrade the older"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q does not say %q", text, want)
+			}
+		}
+		p.refused(wire.ErrNotJoined, wire.CmdLoad, "carts", "abc.1", node, "R")
+	}
+}
 
 func TestLifeOfASession(t *testing.T) {
 	_, n := carts(t)
@@ -57,7 +79,7 @@ func TestCommandsBeforeJoin(t *testing.T) {
 	p.refused(wire.ErrNotJoined, wire.CmdLoad, "carts", "k", n.id.String(), "R")
 	w := wire.Invalidate{Write: n.write("k", wire.Token{}), Reason: []byte("logout")}
 	refusal(t, wire.ErrNotJoined, p.doArgs(w.AppendArgs(nil)))
-	if s, err := wire.ParseSession(flat(p.do(wire.CmdLoad, "carts", "k", n.id.String(), "P"))); err != nil || string(s.Key) != "k" {
+	if s, err := wire.ParseSession(flat(p.do(wire.CmdLoad, "carts", "k", n.id.String(), "P")), nil); err != nil || string(s.Key) != "k" {
 		t.Errorf("a peek needs no join: %+v, %v", s, err)
 	}
 	if got := text(p.do(wire.CmdLoad, "carts", "k")); !strings.HasPrefix(got, "[key k version ") {
@@ -123,7 +145,7 @@ func TestAnswersKeepTheOrderOfCommands(t *testing.T) {
 			t.Fatalf("round %d: version %d after %d", i, o.Version, last)
 		}
 		last = o.Version
-		if _, err := wire.ParseSession(flat(n.read())); err != nil {
+		if _, err := wire.ParseSession(flat(n.read()), nil); err != nil {
 			t.Fatalf("round %d: %v", i, err)
 		}
 		refusal(t, wire.ErrGeneric, n.read())

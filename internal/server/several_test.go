@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,7 @@ func TestReigns(t *testing.T) {
 		t.Errorf("load: %+v", got)
 	}
 	late := &node{peer: dial(t, first.Addr()), id: wire.NodeID{2}}
-	late.refused(wire.ErrNodeGone, wire.CmdJoin, "1", late.id.String(), "2", "1", "late")
+	late.refused(wire.ErrNodeGone, wire.CmdJoin, strconv.Itoa(wire.Version), late.id.String(), "2", "1", "late")
 }
 
 // backup takes the server at p through the steps.

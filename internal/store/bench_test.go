@@ -15,9 +15,19 @@ import (
 // filled is a store with sessions of eight attributes of 128 bytes.
 func filled(b *testing.B, sessions int) *Store {
 	s := newStore(b)
-	s.Apply(1, AppendConfigure(nil, testCluster(1<<40)))
-	s.Apply(1, AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none")}))
-	s.Apply(1, AppendJoin(nil, &wire.Join{Node: nodeA, Generation: 1, Low: 1}))
+	fillWith(sessions, func(op []byte) {
+		if out := s.Apply(1, op); out.Err != nil {
+			b.Fatal(out.Err)
+		}
+	})
+	return s
+}
+
+// fillWith makes the log that makes so many sessions of 8 attributes of 128 bytes.
+func fillWith(sessions int, apply func(op []byte)) {
+	apply(AppendConfigure(nil, testCluster(1<<40)))
+	apply(AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none")}))
+	apply(AppendJoin(nil, &wire.Join{Node: nodeA, Generation: 1, Low: 1}))
 	c := &wire.Create{Idle: 30 * time.Minute, Write: wire.Write{Dataset: shop, Node: nodeA}}
 	for i := range 8 {
 		c.Set = append(c.Set, wire.Attribute{Name: fmt.Appendf(nil, "attribute-%d", i), Value: []byte(strings.Repeat("x", 128))})
@@ -26,11 +36,8 @@ func filled(b *testing.B, sessions int) *Store {
 	for i := range sessions {
 		c.Key, c.Seq, c.Low = benchKey(i), uint64(i+1), uint64(i+1)
 		op = AppendCreate(op[:0], c)
-		if out := s.Apply(1, op); out.Err != nil {
-			b.Fatal(out.Err)
-		}
+		apply(op)
 	}
-	return s
 }
 
 func benchKey(i int) []byte { return fmt.Appendf(nil, "abc.%022d", i) }

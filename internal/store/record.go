@@ -234,17 +234,20 @@ func (r *record) changeStubs(list []change, by stamp) {
 		}
 	}
 	stubs = append(stubs, r.stubs[i:]...)
-	r.spareStubs, r.stubs = r.stubs, r.foldOldest(stubs)
+	r.spareStubs, r.stubs = r.stubs, r.foldOldest(stubs, byVersion)
 }
 
+func byVersion(a, b stub) int { return cmp.Compare(a.version, b.version) }
+
 // foldOldest folds what exceeds maxStubs and returns the rest, by name. Among equals
-// the first by name goes first, as on every server.
-func (r *record) foldOldest(stubs []stub) []stub {
+// the first by name goes first, as on every server. Which are the oldest is found by
+// byAge alone, so that a test can count its calls.
+func (r *record) foldOldest(stubs []stub, byAge func(a, b stub) int) []stub {
 	excess := len(stubs) - maxStubs
 	if excess <= 0 {
 		return stubs
 	}
-	slices.SortStableFunc(stubs, func(a, b stub) int { return cmp.Compare(a.version, b.version) })
+	slices.SortStableFunc(stubs, byAge)
 	for _, s := range stubs[:excess] {
 		r.floor = r.floor.fold(s.stamp)
 	}

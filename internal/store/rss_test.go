@@ -80,25 +80,8 @@ func TestMemoryBesideRedis(t *testing.T) {
 
 func filledWith(t testing.TB, sessions int) *Store {
 	s := New()
-	fillWith(t, s, sessions, func(op []byte) { s.Apply(1, op) })
+	fillWith(sessions, func(op []byte) { s.Apply(1, op) })
 	return s
-}
-
-// fillWith makes the log that makes so many sessions of 8 attributes of 128 bytes.
-func fillWith(t testing.TB, s *Store, sessions int, apply func(op []byte)) {
-	apply(AppendConfigure(nil, testCluster(1<<40)))
-	apply(AppendOpen(nil, &wire.Open{Dataset: shop, LockMode: []byte("none")}))
-	apply(AppendJoin(nil, &wire.Join{Node: nodeA, Generation: 1, Low: 1}))
-	c := &wire.Create{Idle: 30 * time.Minute, Write: wire.Write{Dataset: shop, Node: nodeA}}
-	for i := range 8 {
-		c.Set = append(c.Set, wire.Attribute{Name: fmt.Appendf(nil, "attribute-%d", i), Value: []byte(strings.Repeat("x", 128))})
-	}
-	var op []byte
-	for i := range sessions {
-		c.Key, c.Seq, c.Low = benchKey(i), uint64(i+1), uint64(i+1)
-		op = AppendCreate(op[:0], c)
-		apply(op)
-	}
 }
 
 // pausesUnderLoad returns the median and the 99th percentile of the garbage

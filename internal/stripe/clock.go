@@ -106,12 +106,16 @@ func (c *logClock) pause() {
 	c.running = false
 }
 
-// read returns log time at this moment; 0 before start.
+// read returns log time at this moment; 0 before start. It looks at the wall clock
+// once a millisecond: between, log time is what it will be at least.
 func (c *logClock) read() store.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.running {
 		return 0
+	}
+	if passed := c.mono() - c.seen; passed < time.Millisecond {
+		return store.Time((c.now + max(0, passed-passed/steering)) / time.Millisecond)
 	}
 	c.advanceLocked()
 	return store.Time(c.now / time.Millisecond)

@@ -23,6 +23,8 @@ import (
 // that meets what it does not understand in its log ends and changes nothing.
 const formatNewest = 1
 
+const maxFormat = 1 << 15 // an entry has two bytes for it
+
 var errUnknown = fmt.Errorf("an operation of an unknown kind: %w", errLater)
 
 var errFormat = errors.New("the stripe writes a later format")

@@ -206,9 +206,7 @@ func TestRollingUpgradeWaitsForAServerThatIsDown(t *testing.T) {
 // is of the old version yet, and would not be let in any more.
 func TestRollingUpgradeOfAPair(t *testing.T) {
 	t.Parallel()
-	r := newPairRig(t, EverySecond)
-	a, b := r.actives()
-	r.do("one")
+	r, a, b := newPair(t, EverySecond)
 	newer := versions{groupMin, groupMax + 1}
 	become := func(i, newest int, speaks versions) {
 		r.down(i)

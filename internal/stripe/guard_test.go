@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -139,54 +140,57 @@ func (c *cluster) restarted(i int, poll func()) {
 func TestADivergedServerLeavesOnlyWhereItCan(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{2, 3} {
-		var log lines
-		c := newClusterIn(t, make([]string, n), Config{Logger: log.logger(t), Timers: calm}, parts{})
-		c.form()
-		c.do("a")
-		c.equal("a")
-		a := c.settle()
-		bad, id := (a+1)%n, c.servers[(a+1)%n].id
-		if n == 3 {
-			third := raftID(c.servers[3-a-bad])
-			c.kill(3 - a - bad)
-			eventually(t, "the third is missed", func() bool { return !c.servers[a].inTouch(third) })
-		}
-		c.isolate(bad, true) // nobody hears yet that it diverged
-		c.servers[bad].diverge("a test says so")
-		c.kill(bad)
-		c.start(bad)
-		c.isolate(bad, false)
-		if d := c.servers[bad].Status().Divergence; d != "a test says so" {
-			t.Fatalf("after a restart: %q", d)
-		}
-		a = c.settle()
-		if n == 3 {
-			for range 3 {
-				c.servers[a].look(time.Now())
-				c.servers[bad].look(time.Now())
+		t.Run(fmt.Sprint(n, " servers"), func(t *testing.T) {
+			t.Parallel()
+			var log lines
+			c := newClusterIn(t, make([]string, n), Config{Logger: log.logger(t), Timers: calm}, parts{})
+			c.form()
+			c.do("a")
+			c.equal("a")
+			a := c.settle()
+			bad, id := (a+1)%n, c.servers[(a+1)%n].id
+			if n == 3 {
+				third := raftID(c.servers[3-a-bad])
+				c.kill(3 - a - bad)
+				eventually(t, "the third is missed", func() bool { return !c.servers[a].inTouch(third) })
 			}
-			select {
-			case <-c.servers[bad].Lost():
-				t.Fatal("it leaves, and nothing is a majority any more")
-			default:
+			c.isolate(bad, true) // nobody hears yet that it diverged
+			c.servers[bad].diverge("a test says so")
+			c.kill(bad)
+			c.start(bad)
+			c.isolate(bad, false)
+			if d := c.servers[bad].Status().Divergence; d != "a test says so" {
+				t.Fatalf("after a restart: %q", d)
 			}
-			if !log.have("A PASSIVE SERVER HAS OTHER DATA than this active one, and is needed for the majority") {
-				t.Error("the log does not say why it stays")
+			a = c.settle()
+			if n == 3 {
+				for range 3 {
+					c.servers[a].look(time.Now())
+					c.servers[bad].look(time.Now())
+				}
+				select {
+				case <-c.servers[bad].Lost():
+					t.Fatal("it leaves, and nothing is a majority any more")
+				default:
+				}
+				if !log.have("A PASSIVE SERVER HAS OTHER DATA than this active one, and is needed for the majority") {
+					t.Error("the log does not say why it stays")
+				}
+				c.do("b")
+				c.start(3 - a - bad)
+				c.settle()
 			}
-			c.do("b")
-			c.start(3 - a - bad)
+			c.restarted(bad, func() {
+				for _, s := range c.servers {
+					s.look(time.Now())
+				}
+			})
 			c.settle()
-		}
-		c.restarted(bad, func() {
-			for _, s := range c.servers {
-				s.look(time.Now())
+			c.do("c")
+			if c.servers[bad].id == id || c.servers[bad].Status().Divergence != "" {
+				t.Errorf("%+v", c.servers[bad].Status())
 			}
 		})
-		c.settle()
-		c.do("c")
-		if c.servers[bad].id == id || c.servers[bad].Status().Divergence != "" {
-			t.Errorf("%d servers: %+v", n, c.servers[bad].Status())
-		}
 	}
 }
 

@@ -17,7 +17,7 @@ type hold struct {
 
 // holdGrace is for how long the log is held after the snapshot has been sent and
 // restored: meanwhile the server gets the log.
-const holdGrace = 10 * time.Second
+const holdGrace = 30 * time.Second
 
 // begin keeps all entries behind index until holdGrace after release was called.
 func (h *hold) begin(index uint64) (release func()) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // hclogTo returns a logger for the Raft library that writes to l. What raft
@@ -30,6 +31,9 @@ var expected = []string{
 	"peer has newer term, stopping replication",
 }
 
+// quorumLost is what raft says when the active server ceases to be: to it a mere warning.
+const quorumLost = "failed to contact quorum of nodes, stepping down"
+
 // repeatAfter is how often the same error of raft is logged as one.
 const repeatAfter = 10 * time.Second
 
@@ -42,8 +46,12 @@ type slogSink struct {
 
 // Accept implements hclog.SinkAdapter.
 func (s *slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	if msg == quorumLost {
+		s.l.Warn("this server ceases to be active: no majority of the servers answers; they are away, or a machine is too busy")
+	}
 	to := slog.LevelDebug
-	if level >= hclog.Error && !slices.Contains(expected, msg) && s.due(msg) {
+	cut := slices.Contains(args, any(raft.ErrLogNotFound)) // a server gets a snapshot in the place of entries that are gone
+	if level >= hclog.Error && !cut && !slices.Contains(expected, msg) && s.due(msg) {
 		to = slog.LevelWarn
 	}
 	if !s.l.Enabled(context.Background(), to) {

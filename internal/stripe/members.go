@@ -91,10 +91,10 @@ func (c *Config) complete() error {
 		t.Election = t.Heartbeat
 	}
 	if t.Lease == 0 {
-		t.Lease = t.Heartbeat / 2
+		t.Lease = t.Heartbeat * 5 / 6 // nobody else is elected before the heartbeat's end: to cease much earlier helps nobody
 	}
 	if t.Heartbeat < 50*time.Millisecond || t.Election < t.Heartbeat || t.Lease < 5*time.Millisecond || t.Lease > t.Heartbeat {
-		return fmt.Errorf("the timers %v cannot work: heartbeat at least 50ms, election at least as long, lease between 5ms and the heartbeat", *t)
+		return fmt.Errorf("the timers %v with a lease of %v cannot work: heartbeat at least 50ms, election at least as long, lease between 5ms and the heartbeat", *t, t.Lease)
 	}
 	if c.pair() && (t.Lease > t.Heartbeat-2*time.Millisecond || t.Alone < 3*t.Heartbeat/2) {
 		return fmt.Errorf("the timers %v cannot work for a pair: lease shorter than the heartbeat, alone at least one and a half heartbeats", *t)
@@ -104,13 +104,14 @@ func (c *Config) complete() error {
 
 // defaultHeartbeat leaves room for a machine that is busy; docs/decisions/raft.md
 // has the measurements.
-const defaultHeartbeat = 300 * time.Millisecond
+const defaultHeartbeat = 500 * time.Millisecond
 
-// String returns the timers as servers compare them.
+// String returns the timers as servers compare them. The lease is each server's own
+// affair where no passive goes on alone.
 func (t Timers) String() string {
-	text := fmt.Sprintf("heartbeat %v, election %v, lease %v", t.Heartbeat, t.Election, t.Lease)
+	text := fmt.Sprintf("heartbeat %v, election %v", t.Heartbeat, t.Election)
 	if t.Alone > 0 {
-		text += fmt.Sprintf(", alone %v", t.Alone)
+		text += fmt.Sprintf(", lease %v, alone %v", t.Lease, t.Alone)
 	}
 	return text
 }

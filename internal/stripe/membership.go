@@ -58,7 +58,7 @@ func (s *Stripe) lookout() {
 	tick := time.NewTicker(s.cfg.Timers.Heartbeat / 20)
 	defer tick.Stop()
 	last := ""
-	away := map[string]bool{} // names of servers that were said to be away
+	away := map[string]bool{} // identities of servers that were said to be away
 	for {
 		s.takeNotice()
 		s.watchSilence()
@@ -85,23 +85,25 @@ func (s *Stripe) sayWhoIsAway(away map[string]bool) {
 	if err != nil {
 		return
 	}
+	s.sayOf(config, away)
+}
+
+// sayOf does so for the members of config. Two of them have one name while a server
+// with a new data root takes the place of its former self.
+func (s *Stripe) sayOf(config raft.Configuration, away map[string]bool) {
 	for _, m := range config.Servers {
 		name, id := splitAddress(m.Address)
 		_, ago := s.contact.of(m.ID)
 		switch lost := ago > 2*s.cfg.Timers.Heartbeat; {
-		case id == s.id || ago < 0:
-		case lost && !away[name]:
-			s.log.Warn("a passive server does not answer", "name", name, "server-id", id, "voters", len(votersOf(config)))
-			s.changed()
-		case !lost && away[name]:
-			s.log.Info("a passive server is back", "name", name, "server-id", id)
-			s.changed()
-		default:
+		case id == s.id || ago < 0 || lost == away[id]:
 			continue
+		case lost:
+			s.log.Warn("a passive server does not answer", "name", name, "server-id", id, "voters", len(votersOf(config)))
+		default:
+			s.log.Info("a passive server is back", "name", name, "server-id", id)
 		}
-		if id != s.id && ago >= 0 {
-			away[name] = ago > 2*s.cfg.Timers.Heartbeat
-		}
+		away[id] = !away[id]
+		s.changed()
 	}
 }
 
@@ -298,13 +300,14 @@ func (s *Stripe) removeMember(id raft.ServerID) error {
 	})
 }
 
-// handOverPatience bounds the wait for what is being agreed when a hand-over begins.
+// handOverPatience bounds the wait for what is being agreed when a hand-over begins,
+// and that for the other one to be active at its end.
 const handOverPatience = time.Second
 
 // HandOver makes the passive server that is furthest the active one, so that this
 // one can be stopped without a request failing. It returns when this server is
-// not active any more; nil at once where it is not, or where there is no other.
-// On error this server is still active.
+// not active any more and, unless that takes too long, another one has become it; nil
+// at once where it is not, or where there is no other. On error this server is still active.
 func (s *Stripe) HandOver(ctx context.Context) error {
 	if !s.leading.Load() || s.sole.Load() {
 		return nil
@@ -352,6 +355,9 @@ func (s *Stripe) HandOver(ctx context.Context) error {
 		_, id := s.raft.LeaderWithID()
 		return !s.leading.Load() && id != ""
 	})
+	release()
+	// An elected one needs this server's vote until an entry of its own is agreed on, of a pair always.
+	within(handOverPatience, func() bool { return !s.leading.Load() && s.fsm.timed.Load() == s.raft.CurrentTerm() })
 	return nil
 }
 

@@ -1,11 +1,14 @@
 package stripe
 
 import (
+	"bytes"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -76,5 +79,59 @@ func TestASoleServerGetsPassives(t *testing.T) {
 		if name, _ := splitAddress(m.Address); !strings.HasPrefix(name, "server-") {
 			t.Errorf("a server without a name: %v", m)
 		}
+	}
+}
+
+// A server with a new data root and its former self have one name until it has taken
+// that one's place; what is said of the one does not concern the other.
+func TestWhoIsAwayIsSaidOnce(t *testing.T) {
+	now := time.Second
+	var log bytes.Buffer
+	s := &Stripe{id: "a", log: slog.New(slog.NewTextHandler(&log, nil)), contact: newContact("a", func() time.Duration { return now })}
+	s.cfg.Timers.Heartbeat = 100 * time.Millisecond
+	c := config("ab", "c")
+	for i, name := range []string{"tc1", "tc2", "tc2"} {
+		c.Servers[i].Address = raftAddress(name, string(c.Servers[i].ID))
+	}
+	s.contact.begin(1, c)
+	away := map[string]bool{}
+	said := func(what string, lines int) {
+		t.Helper()
+		for range 3 {
+			s.sayOf(c, away)
+		}
+		if n := strings.Count(log.String(), what); n != lines || strings.Count(log.String(), "\n") != lines {
+			t.Errorf("it says %d times %q, not %d times:\n%s", n, what, lines, log.String())
+		}
+		log.Reset()
+	}
+	s.contact.confirm("b", 1, now, 1)
+	said("server", 0)
+	now += time.Second
+	s.contact.confirm("c", 1, now, 1)
+	said("does not answer", 1)
+	now += time.Second
+	s.contact.confirm("b", 1, now, 2)
+	s.contact.confirm("c", 1, now, 2)
+	said("is back", 1)
+}
+
+// What decides who may be elected, and who goes on alone, must be the same on all servers.
+func TestTimersThatServersCompare(t *testing.T) {
+	alike := func(a, b Timers) bool { return a.String() == b.String() }
+	three, pair := Timers{Heartbeat: 3, Election: 3, Lease: 1}, Timers{Heartbeat: 3, Election: 3, Lease: 1, Alone: 9}
+	lease := func(t Timers) Timers { t.Lease++; return t }
+	other := func(t Timers) Timers { t.Election++; return t }
+	if !alike(three, lease(three)) || alike(pair, lease(pair)) || alike(three, other(three)) || alike(three, pair) {
+		t.Errorf("%v %v", three, pair)
+	}
+}
+
+// A busy machine may keep the active one from the others for most of a heartbeat
+// time-out: nobody else is elected before its end, so it stays.
+func TestTheActiveOneWaitsForMostOfAHeartbeat(t *testing.T) {
+	c := Config{Self: "a", Members: []Member{{Name: "a", GroupAddr: "a"}, {Name: "b", GroupAddr: "b"}, {Name: "c", GroupAddr: "c"}}, Listener: struct{ net.Listener }{}}
+	if err := c.complete(); err != nil || c.Timers.Lease <= c.Timers.Heartbeat*3/4 || c.Timers.Lease >= c.Timers.Election {
+		t.Errorf("the timers are %v, %v", c.Timers, err)
 	}
 }

@@ -18,7 +18,8 @@ type link struct {
 	delay time.Duration
 	free  chan struct{} // closed, and replaced, when cut changes
 	conns map[net.Conn]bool
-	dead  bool // connections are refused and ended, as by a process that is gone
+	lost  map[net.Conn]bool // what is sent on them is never heard of, nor their end
+	dead  bool              // connections are refused and ended, as by a process that is gone
 	work  sync.WaitGroup
 }
 
@@ -27,7 +28,7 @@ func newLink(t testing.TB, to string) *link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &link{listener: l, to: to, free: make(chan struct{}), conns: map[net.Conn]bool{}}
+	k := &link{listener: l, to: to, free: make(chan struct{}), conns: map[net.Conn]bool{}, lost: map[net.Conn]bool{}}
 	k.work.Go(k.run)
 	t.Cleanup(func() {
 		l.Close()
@@ -83,6 +84,7 @@ func (k *link) remove(c net.Conn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.conns, c)
+	delete(k.lost, c)
 }
 
 func (k *link) pass(to, from net.Conn, way int) {
@@ -94,10 +96,14 @@ func (k *link) pass(to, from net.Conn, way int) {
 		if n > 0 {
 			for {
 				k.mu.Lock()
-				cut, delay, free, dead := k.cut[way], k.delay, k.free, k.dead
+				cut, delay, free, dead, lost := k.cut[way], k.delay, k.free, k.dead, k.lost[from]
 				k.mu.Unlock()
 				if dead {
 					return
+				}
+				if lost {
+					n = 0
+					break
 				}
 				if !cut {
 					time.Sleep(delay)
@@ -122,6 +128,15 @@ func (k *link) set(there, back bool, delay time.Duration) {
 	k.cut, k.delay = [2]bool{there, back}, delay
 	close(k.free)
 	k.free = make(chan struct{})
+}
+
+// lose loses all connections in silence, as where a host went away and came back.
+func (k *link) lose() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for c := range k.conns {
+		k.lost[c] = true
+	}
 }
 
 // kill ends and refuses all connections, or lets them through again.

@@ -3,6 +3,7 @@ package stripe
 import (
 	"errors"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -80,4 +81,100 @@ func (p *pacer) due() time.Duration {
 	}
 	ahead := time.Duration(p.written)*(time.Second/leastRate) - now.Sub(p.began)
 	return min(pausePerWork*now.Sub(p.resumed), longestPause, ahead)
+}
+
+// What a server that catches up gets while changes are made, in bytes a second. It is the
+// receiver's work first, so how long a piece took here tells nothing.
+const (
+	besideRate = 150_000_000 // of a snapshot
+	logRate    = 60_000_000  // of the log since
+	quietTime  = 100 * time.Millisecond
+)
+
+// traffic tells whether changes are made: the log grows with each.
+type traffic struct {
+	mu   sync.Mutex
+	size int64     // of the log at the last look
+	grew time.Time // when it was seen to have changed
+}
+
+// seen is told the size of the log, and reports whether there was a change within quietTime.
+func (t *traffic) seen(size int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if size != t.size {
+		t.size, t.grew = size, now
+	}
+	return now.Sub(t.grew) < quietTime
+}
+
+// busy reports whether changes are made.
+func (f *fsm) busy() bool { return f.traffic.seen(f.bytes.Load()) }
+
+// pacedReader reads a snapshot at besideRate while busy says so.
+type pacedReader struct {
+	io.ReadCloser
+	stop <-chan struct{}
+	busy func() bool
+
+	due  time.Time // of the piece that is being read; late by longestPause at most
+	read int       // of it
+}
+
+func newPacedReader(r io.ReadCloser, stop <-chan struct{}, busy func() bool) *pacedReader {
+	return &pacedReader{ReadCloser: r, stop: stop, busy: busy, due: time.Now()}
+}
+
+// Read implements io.Reader.
+func (p *pacedReader) Read(b []byte) (int, error) {
+	if p.read >= pieceBytes {
+		now := time.Now()
+		p.due = p.due.Add(time.Duration(p.read) * time.Second / besideRate)
+		if late := now.Add(-longestPause); !p.busy() {
+			p.due = now
+		} else if p.due.Before(late) {
+			p.due = late
+		}
+		if !rest(p.due.Sub(now), p.stop) {
+			return 0, errStopping
+		}
+		p.read = 0
+	}
+	n, err := p.ReadCloser.Read(b[:min(len(b), pieceBytes)])
+	p.read += n
+	return n, err
+}
+
+// rest waits for d, and reports whether stop is open still.
+func rest(d time.Duration, stop <-chan struct{}) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-stop:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// logPause is for how long a server that catches up waits for more of the log, after n
+// bytes of it took so long while the log grew by grown: not where it would hardly catch up.
+func logPause(n int, took time.Duration, grown int64) time.Duration {
+	if float64(grown) > logRate/2*took.Seconds() {
+		return 0
+	}
+	return max(0, time.Duration(n)*time.Second/logRate-took)
+}
+
+// arrival is a snapshot that another server sent: it is verified. At besideRate it came
+// from one that makes changes meanwhile, perhaps on this machine, and is restored at it.
+type arrival struct {
+	id    string
+	paced bool
+}
+
+func arrivedAs(id string, size int64, took time.Duration) *arrival {
+	return &arrival{id, float64(size) < 1.1*besideRate*took.Seconds()}
 }

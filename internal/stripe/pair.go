@@ -62,6 +62,7 @@ type pair struct {
 // note is what two servers tell each other when one asks the other.
 type note struct {
 	ID      string          `json:"id"`
+	Run     string          `json:"run,omitempty"`     // another one at each start
 	History history         `json:"history,omitempty"` // of its data, as it is on disk
 	Follows Incarnation     `json:"follows,omitzero"`  // the one that it is catching up with
 	Leads   bool            `json:"leads,omitempty"`   // it is raft's leader
@@ -70,6 +71,12 @@ type note struct {
 	Config  uint64          `json:"config,omitempty"`  // index of the last one that was agreed to
 	Last    uint64          `json:"last,omitempty"`    // index of its last entry
 	Service service         `json:"service,omitempty"` // of the last of History
+}
+
+// outdated reports whether the same run of a server has told of more since: an answer may be
+// overtaken by a question of its own.
+func (n note) outdated(since note) bool {
+	return n.Run != "" && n.Run == since.Run && since.History.contains(n.History.tip()) && !n.History.contains(since.History.tip())
 }
 
 // asker asks the partner by a way of its own, beside raft's messages.

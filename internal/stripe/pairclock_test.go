@@ -22,9 +22,7 @@ func (r *pairRig) startOff(i int, off time.Duration) {
 // partner went on: what the partner has counted is the time, and not that clock.
 func TestPairActiveThatRestartsTakesTheTimeFromItsPartner(t *testing.T) {
 	t.Parallel()
-	r := newPairRig(t, EverySecond)
-	a, b := r.actives()
-	must(t, r.servers[a], "one")
+	r, a, b := newPair(t, EverySecond)
 	r.freeze(r.servers[b].id) // it does not go on alone
 	r.down(a)
 	r.startOff(a, 24*time.Hour)
@@ -43,9 +41,7 @@ func TestPairActiveThatRestartsTakesTheTimeFromItsPartner(t *testing.T) {
 // whichever is elected.
 func TestPairThatStartsFromColdTakesTheWallClock(t *testing.T) {
 	t.Parallel()
-	r := newPairRig(t, EverySecond)
-	a, b := r.actives()
-	must(t, r.servers[a], "one")
+	r, a, b := newPair(t, EverySecond)
 	r.freeze(r.servers[a].id) // neither goes on alone while the other ends
 	r.freeze(r.servers[b].id)
 	r.down(b)

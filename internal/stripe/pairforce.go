@@ -15,7 +15,8 @@ func (p *pair) consider() {
 	now := p.clock()
 	partner, both := p.passive()
 	p.mu.Lock()
-	silent := p.watch.alone(now) && time.Since(p.s.raft.LastContact()) >= p.times.alone
+	leaderless := time.Since(p.s.raft.LastContact()) >= p.times.alone
+	silent := leaderless && p.watch.alone(now)
 	sure := p.watch.sure()
 	ever, slept := p.watch.assured > 0, p.watch.late().Round(time.Millisecond)
 	left := p.watch.denied || p.follows.Number > 0
@@ -23,7 +24,7 @@ func (p *pair) consider() {
 	// A partner that kept nothing on disk and comes back as a new server has nothing
 	// that could be waited for.
 	n := p.partner
-	gone := p.s.root == nil && n.ID != "" && n.ID != string(partner) && len(n.History) == 0
+	gone := leaderless && p.s.root == nil && n.ID != "" && n.ID != string(partner) && len(n.History) == 0
 	p.mu.Unlock()
 	switch {
 	case forcing || !silent && !gone:

@@ -31,8 +31,7 @@ func (p *pair) asking() {
 			p.watch.lost(p.clock())
 		}
 		p.mu.Unlock()
-		if err == nil {
-			p.meet(n)
+		if err == nil && p.meet(n) {
 			accord := p.accord(n)
 			p.mu.Lock()
 			p.watch.answered(sent, slept, p.clock(), accord)
@@ -54,7 +53,7 @@ func (p *pair) asking() {
 
 // note is what this server tells its partner.
 func (p *pair) note() note {
-	n := note{ID: p.s.id, Last: p.s.raft.LastIndex(), Leads: p.s.raft.State() == raft.Leader, Serves: p.s.leading.Load()}
+	n := note{ID: p.s.id, Run: p.s.run, Last: p.s.raft.LastIndex(), Leads: p.s.raft.State() == raft.Leader, Serves: p.s.leading.Load()}
 	n.Voters = votersOf(p.configuration())
 	if m := p.s.fsm.members.Load(); m != nil {
 		n.Config = m.index
@@ -122,14 +121,22 @@ func (p *pair) accord(n note) accord {
 }
 
 // meet compares this server's history with the partner's, and stops whoever has to
-// give way. Both sides come to the same result by themselves.
-func (p *pair) meet(n note) {
+// give way. Both sides come to the same result by themselves. It reports whether n is
+// the partner's latest word.
+func (p *pair) meet(n note) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.partner = n
-	if p.lostTo != nil {
-		return
+	if n.outdated(p.partner) {
+		return false
 	}
+	p.partner = n
+	if p.lostTo == nil {
+		p.compareLocked(n)
+	}
+	return true
+}
+
+func (p *pair) compareLocked(n note) {
 	ours, theirs := p.kept.History.tip(), n.History.tip()
 	switch {
 	case ours.same(theirs):

@@ -53,6 +53,15 @@ func newPairRig(t testing.TB, d Durability) *pairRig {
 	return r
 }
 
+// newPair returns a rig that has agreed on a change, "one", and which server is active.
+func newPair(t testing.TB, d Durability) (r *pairRig, active, other int) {
+	t.Helper()
+	r = newPairRig(t, d)
+	r.do("one")
+	active, other = r.actives()
+	return r, active, other
+}
+
 // sleep stops a server as SIGSTOP does, as far as others see it: what is sent to
 // and by it lies there until it wakes, and it does not decide anything.
 func (r *pairRig) sleep(i int) {
@@ -160,6 +169,23 @@ func (r *pairRig) actives() (active, other int) {
 		return 0, 1
 	}
 	return 1, 0
+}
+
+// tries does something to the active server and the other one until both took it as servers
+// do that are awake, ten times at most. heal undoes it after a try that failed. A machine that is
+// too busy for that proves nothing.
+func (r *pairRig) tries(once func(active, other int) bool, heal func(active, other int)) (active, other int) {
+	r.t.Helper()
+	for range 10 {
+		active, other = r.actives()
+		if once(active, other) {
+			return active, other
+		}
+		heal(active, other)
+		r.synced()
+	}
+	r.t.Skip("this machine is too busy: a server sleeps whenever it should not")
+	return
 }
 
 // synced returns when both servers are voters and sure of each other.

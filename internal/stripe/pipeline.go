@@ -52,6 +52,12 @@ func (d *drained) run() {
 	}
 }
 
+// AppendEntries implements raft.AppendPipeline.
+func (d *drained) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	shorten(args)
+	return d.AppendPipeline.AppendEntries(args, resp)
+}
+
 // Consumer implements raft.AppendPipeline.
 func (d *drained) Consumer() <-chan raft.AppendFuture { return d.answers }
 

@@ -33,7 +33,7 @@ func TestPipelineThatFailedTakesWhatRaftStillSends(t *testing.T) {
 	sent := make(chan int)
 	go func() {
 		for i := range 10 {
-			d.AppendEntries(nil, nil)
+			d.AppendEntries(new(raft.AppendEntriesRequest), nil)
 			sent <- i
 		}
 	}()

@@ -205,6 +205,7 @@ func (s *Stripe) Form(ctx context.Context) error {
 	}
 	s.formed.Store(true)
 	s.changed()
+	s.stand() // there is nobody else to wait for
 	return s.waitActive(ctx)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -18,6 +19,8 @@ type received struct {
 	f   *fsm
 	own bool // it is none: see Persist
 
+	began  time.Time
+	size   int64
 	w      *io.PipeWriter // nil until the first Write
 	result chan error
 }
@@ -27,6 +30,7 @@ func (r *received) Write(b []byte) (int, error) {
 	if r.w == nil {
 		var pr *io.PipeReader
 		pr, r.w = io.Pipe()
+		r.began = time.Now()
 		r.result = make(chan error, 1)
 		go func() { // until Close or Cancel
 			err := r.f.verify(pr)
@@ -37,6 +41,7 @@ func (r *received) Write(b []byte) (int, error) {
 	if _, err := r.w.Write(b); err != nil {
 		return 0, err
 	}
+	r.size += int64(len(b))
 	return r.SnapshotSink.Write(b)
 }
 
@@ -53,7 +58,16 @@ func (r *received) Close() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("the snapshot that was sent is refused: %w", err), r.SnapshotSink.Cancel())
 	}
+	r.f.arrived.Store(arrivedAs(r.ID(), r.size, time.Since(r.began)))
 	return r.SnapshotSink.Close()
+}
+
+// received returns what is known of a snapshot that another server sent; nil where it is none.
+func (f *fsm) received(id string) *arrival {
+	if a := f.arrived.Load(); a != nil && a.id == id {
+		return a
+	}
+	return nil
 }
 
 // Cancel implements raft.SnapshotSink.

@@ -80,6 +80,7 @@ func TestAttackSnapshotThatIsNone(t *testing.T) {
 	t.Parallel()
 	for _, d := range []Durability{EveryWrite, MemoryOnly} {
 		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, 3, Config{Durability: d, Secret: "sesame"})
 			c.form()
 			for _, op := range numbered("op", 20) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -89,6 +91,13 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	}
 }
 
+// Who forms a stripe is its only member, and waits for nobody to be silent.
+func TestAStripeIsFormedAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, Config{Timers: Timers{Heartbeat: 5 * time.Minute}})
+	form(t, c.servers[0])
+}
+
 // An orderly hand-over: nobody gets an error but the answer where to go.
 func TestHandOverIsQuickAndLosesNothing(t *testing.T) {
 	t.Parallel()
@@ -123,6 +132,40 @@ func TestHandOverIsQuickAndLosesNothing(t *testing.T) {
 	list := c.ledgers[a].list()
 	c.equal(list...)
 	c.check(list, acked, unsure)
+}
+
+// A server that was off the network keeps connections that lead nowhere. That must not
+// keep it from being elected when it is to take over.
+func TestHandOverToAServerThatWasOffTheNetwork(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, Config{Timers: calm})
+	c.form()
+	var to int
+	for range 2 { // it becomes active, and ceases to be: it has connections of its own to the others
+		to = c.settle()
+		if err := c.servers[to].HandOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := c.settle()
+	id := raft.ServerID(c.servers[to].id)
+	eventually(t, "it has all, and is in touch", func() bool {
+		last, ago := c.servers[a].contact.of(id)
+		return ago >= 0 && last >= c.servers[a].raft.LastIndex()
+	})
+	for i := range c.servers {
+		if i != to {
+			c.links[to][i].lose()
+		}
+	}
+	term := c.servers[a].raft.CurrentTerm()
+	if err := c.servers[a].raft.LeadershipTransferToServer(id, raftAddress(serverName(to), string(id))).Error(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "one is active in a later term", func() bool { b := c.active(); return b >= 0 && c.servers[b].raft.CurrentTerm() > term })
+	if b := c.settle(); b != to || c.servers[to].raft.CurrentTerm() != term+1 {
+		t.Errorf("server %d was to take over in term %d, and server %d did in term %d", to+1, term+1, b+1, c.servers[b].raft.CurrentTerm())
+	}
 }
 
 // A passive has nobody to hand over to, and a sole server neither.
@@ -213,6 +256,7 @@ func TestALateJoinerGetsASnapshot(t *testing.T) {
 	t.Parallel()
 	for _, d := range []Durability{EveryWrite, MemoryOnly} {
 		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, 3, Config{Durability: d})
 			c.parts.trailing = 2
 			for i := range c.servers { // again, with a short log
@@ -349,7 +393,7 @@ func TestAllServersMoveAndRestart(t *testing.T) {
 // Without a majority nothing is made, and the states say so.
 func TestWithoutAMajorityServersAreSuspended(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, Config{})
+	c := newCluster(t, 3, Config{Timers: Timers{Heartbeat: defaultHeartbeat}}) // whoever is elected
 	c.form()
 	c.do("a")
 	c.kill(0)
@@ -376,7 +420,9 @@ func TestAPassiveThatIsFarBehindSaysSo(t *testing.T) {
 	t.Parallel()
 	c := newClusterIn(t, make([]string, 3), Config{}, parts{trailing: 2})
 	c.form()
+	a, away := c.settle(), raftID(c.servers[2])
 	c.kill(2)
+	eventually(t, "it is missed", func() bool { return !c.servers[a].inTouch(away) }) // nothing is on its way any more
 	const many = 3 * caughtUp
 	for i, op := range numbered("op", many) {
 		c.do(op)

@@ -26,6 +26,7 @@ type snapshots struct {
 	starting context.Context // ends when the start is given up
 	fsm      *fsm            // nil for a backup, which has a sum of its own
 	held     *hold           // nil where there is one server
+	sends    func() bool     // this server is the active one: what it opens is sent to another
 }
 
 // openSnapshots removes what crashes left half written: raft never does.
@@ -37,13 +38,16 @@ func openSnapshots(s *Stripe) (snapshots, error) {
 		}
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
-	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting, s.fsm, nil}, err
+	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting, s.fsm, nil, s.leading.Load}, err
 }
 
 // Open implements raft.SnapshotStore. Raft's own first reads the whole file to
 // verify its sum, and nothing interrupts that: where the start is given up it is
 // left behind, reading.
 func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if s.held != nil && (s.sends() || s.fsm.received(id) != nil) {
+		return s.openUnread(id)
+	}
 	type opened struct {
 		meta *raft.SnapshotMeta
 		r    io.ReadCloser
@@ -72,6 +76,24 @@ func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	case <-s.starting.Done():
 		return nil, nil, s.starting.Err()
 	}
+}
+
+// openUnread opens a snapshot without reading it first: who gets it verifies it, or this
+// server did when it got it.
+func (s snapshots) openUnread(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	list, err := s.SnapshotStore.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	i := slices.IndexFunc(list, func(m *raft.SnapshotMeta) bool { return m.ID == id })
+	if i < 0 {
+		return nil, nil, errNoSnapshot
+	}
+	f, err := os.Open(filepath.Join(s.dir, id, stateFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	return list[i], heldReader{described{newPacedReader(f, s.stop, s.fsm.busy), list[i]}, s.held.begin(list[i].Index)}, nil
 }
 
 // described is an open snapshot that can tell what it is: raft's Restore does not.
@@ -123,7 +145,7 @@ func (s snapshots) Create(version raft.SnapshotVersion, index, term uint64, c ra
 	if err != nil {
 		return nil, err
 	}
-	steady := openSteady(filepath.Join(s.dir, sink.ID()+".tmp", "state.bin")) // raft's names
+	steady := openSteady(filepath.Join(s.dir, sink.ID()+".tmp", stateFile)) // raft's names
 	if s.fsm == nil {
 		return snapshotSink{sink, s, steady}, nil
 	}
@@ -170,6 +192,7 @@ func (s snapshotSink) Close() error {
 // lies beside it. It is missing where a crash came between the two.
 const (
 	descriptionFile = "meta.json" // raft's
+	stateFile       = "state.bin" // likewise
 	descriptionSum  = "meta.sum"
 )
 

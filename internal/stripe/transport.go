@@ -14,7 +14,8 @@ import (
 const (
 	callTimeout   = 2 * time.Second // of a message and its answer; of a snapshot, for each 256 KiB
 	pooledStreams = 3               // idle connections kept for each server
-	appendEntries = 16              // of up to half a mebibyte each, in one message
+	appendEntries = 32              // in one message, and of up to half a mebibyte each: see shorten
+	appendBytes   = 8 << 20         // in one message
 )
 
 // transport is raft's own over connections of the group port. It notes who
@@ -22,10 +23,12 @@ const (
 // ask (the stand-in vote of a pair) belongs here.
 type transport struct {
 	*raft.NetworkTransport
-	contact  *contact
-	incoming *incoming
-	ballot   *ballot         // nil for a pair
-	stop     <-chan struct{} // closed when the stripe closes
+	contact   *contact
+	incoming  *incoming
+	ballot    *ballot // nil for a pair
+	fsm       *fsm
+	heartbeat time.Duration
+	stop      <-chan struct{} // closed when the stripe closes
 }
 
 func (s *Stripe) newTransport() *transport {
@@ -39,7 +42,7 @@ func (s *Stripe) newTransport() *transport {
 		in.question = s.question
 	}
 	in.refuse = s.insane
-	return &transport{t, s.contact, in, s.ballot, s.stop}
+	return &transport{t, s.contact, in, s.ballot, s.fsm, s.cfg.Timers.Heartbeat, s.stop}
 }
 
 // Consumer implements raft.Transport.
@@ -51,6 +54,20 @@ func (t *transport) Close() error {
 	return t.NetworkTransport.Close()
 }
 
+// shorten takes from the end of a message what is beyond appendBytes: raft counts
+// entries only. It looks at what is left when it is answered, and sends the rest next.
+// It returns the bytes that are left, and whether more entries follow, as it seems.
+func shorten(args *raft.AppendEntriesRequest) (size int, more bool) {
+	for i, e := range args.Entries {
+		if size+len(e.Data) > appendBytes && i > 0 {
+			args.Entries = args.Entries[:i]
+			return size, true
+		}
+		size += len(e.Data)
+	}
+	return size, len(args.Entries) == appendEntries
+}
+
 var errOutdated = errors.New("the message is outdated: its receiver was away")
 
 // AppendEntries implements raft.Transport. Heartbeats come this way. Anything
@@ -58,7 +75,9 @@ var errOutdated = errors.New("the message is outdated: its receiver was away")
 // ten seconds after repeated failures, and would go on pausing once it is back. What
 // has waited is not sent: it says up to where all agreed long ago, and a server that was
 // away would take itself for one that has caught up. Raft makes a new message.
+// A server that catches up gets one message after the other here, at logRate beside changes.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	size, more := shorten(args)
 	heartbeat := args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
 	if !heartbeat {
 		switch waited, err := t.contact.reachable(id, args.Term); {
@@ -68,13 +87,16 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 			return errOutdated
 		}
 	}
-	start := t.contact.mono()
+	start, log := t.contact.mono(), t.fsm.bytes.Load()
 	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 	switch {
 	case err != nil:
 		t.contact.lost(id, args.Term)
 	case resp.Success && resp.Term == args.Term:
 		t.contact.confirm(id, args.Term, start, resp.LastLog)
+	}
+	if more && err == nil && t.fsm.busy() {
+		rest(logPause(size, t.contact.mono()-start, t.fsm.bytes.Load()-log), t.stop)
 	}
 	return err
 }
@@ -86,7 +108,9 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 			return err
 		}
 	}
-	err := onceMore(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
+	err := insist(resp, t.heartbeat*3/5, t.CloseStreams, func(r *raft.RequestPreVoteResponse) error { // an answer may wait: see ballot
+		return t.NetworkTransport.RequestPreVote(id, target, args, r)
+	})
 	if t.ballot != nil && err == nil && !resp.Granted {
 		t.ballot.failed()
 	}
@@ -95,7 +119,41 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 
 // RequestVote implements raft.Transport.
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return onceMore(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
+	return insist(resp, t.heartbeat/5, t.CloseStreams, func(r *raft.RequestVoteResponse) error {
+		return t.NetworkTransport.RequestVote(id, target, args, r)
+	})
+}
+
+// insist asks once more on a new connection where no answer comes for a while. A server
+// that was off the network keeps idle connections that lead nowhere, and of that
+// nobody tells it: raft would wait for callTimeout, and not be elected meanwhile.
+func insist[R any](resp *R, patience time.Duration, closeIdle func(), ask func(*R) error) error {
+	type reply struct {
+		resp R
+		err  error
+	}
+	replies := make(chan reply, 2)
+	try := func() { // it ends after callTimeout at the latest
+		var r reply
+		r.err = onceMore(func() error { return ask(&r.resp) })
+		replies <- r
+	}
+	go try()
+	again := time.NewTimer(patience)
+	defer again.Stop()
+	for left := 1; ; {
+		select {
+		case r := <-replies:
+			if left--; r.err == nil || left == 0 {
+				*resp = r.resp
+				return r.err
+			}
+		case <-again.C:
+			left++
+			closeIdle()
+			go try()
+		}
+	}
 }
 
 // onceMore repeats a question while the connection it was sent on proves to be broken:

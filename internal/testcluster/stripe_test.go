@@ -25,7 +25,7 @@ func TestStripeOfThree(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if err := c.Open(ctx, &wire.Open{Dataset: []byte("carts"), LockMode: []byte("none")}); err != nil {
 				t.Fatal(err)

@@ -1,89 +1,79 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 )
 
-// Answers are flat lists too. Each starts with the number of header fields, so
-// that a later version can add fields that an older client skips.
+// Answers are flat lists too. Each starts with its header. Those of loads and changes
+// are one string of words, which costs less to write and read than as many strings; a later
+// version adds words at its end, which an older client skips. The others start with the
+// number of header fields.
 
-// AppendTo appends the answer:
-// 10 key token owned version age-ms idle-ms idlemax-ms remaining-ms user (name value)*
-// The count is that of the fields before the attributes, itself included.
+// AppendTo appends the answer: header key user (name value)*, with the header
+// "token owned version age-ms idle-ms idlemax-ms remaining-ms".
 func (s *Session) AppendTo(dst [][]byte) [][]byte {
-	dst, _ = s.AppendWith(dst, make([]byte, 0, 160))
+	dst, _ = s.AppendWith(dst, make([]byte, 0, 96))
 	return dst
 }
 
-// AppendWith is AppendTo for a server that answers many: the numbers are
-// written behind scratch, which is returned longer, and dst points into it.
+// AppendWith is AppendTo for a server that answers many: the header is written into
+// the room behind scratch, which is returned longer, and dst points into it.
 func (s *Session) AppendWith(dst [][]byte, scratch []byte) ([][]byte, []byte) {
-	n := numbers(scratch)
-	dst = append(dst, sessionHeader, s.Key, n.token(s.Token), boolArg(s.Owned), n.uint(s.Version),
-		n.millis(s.Age), n.millis(s.Idle), n.millis(s.IdleMax), n.millis(s.Remaining), s.User)
+	h := s.Token.AppendTo(scratch)
+	h = append(h, ' ', digits[bit(s.Owned)], ' ')
+	h = append(strconv.AppendUint(h, s.Version, 10), ' ')
+	h = append(appendMillis(h, s.Age), ' ')
+	h = append(appendMillis(h, s.Idle), ' ')
+	h = append(appendMillis(h, s.IdleMax), ' ')
+	h = appendMillis(h, s.Remaining)
+	dst = append(dst, h[len(scratch):], s.Key, s.User)
 	for _, a := range s.Attributes {
 		dst = append(dst, a.Name, a.Value)
 	}
-	return dst, n
+	return dst, h
 }
 
-var sessionHeader = []byte("10") // never changed
-
-// numbers is memory for the digits of one answer. What it has handed out stays
-// valid where it grows.
-type numbers []byte
-
-func (n *numbers) from(start int) []byte { return (*n)[start:len(*n):len(*n)] }
-
-func (n *numbers) token(t Token) []byte {
-	start := len(*n)
-	*n = t.AppendTo(*n)
-	return n.from(start)
-}
-
-func (n *numbers) uint(v uint64) []byte {
-	start := len(*n)
-	*n = strconv.AppendUint(*n, v, 10)
-	return n.from(start)
-}
-
-func (n *numbers) millis(d time.Duration) []byte {
-	start := len(*n)
-	*n = appendMillis(*n, d)
-	return n.from(start)
-}
-
-// ParseSession parses the answer to a TC.LOAD.
-func ParseSession(a [][]byte) (s Session, err error) {
-	p, rest := answer(CmdLoad, a, 10)
-	s.Key = p.bytes("key")
-	s.Token = p.token()
-	s.Owned = p.bool("owned")
-	s.Version = p.uint("version")
-	s.Age = p.millis("age")
-	s.Idle = p.millis("idle")
-	s.IdleMax = p.millis("idle timeout")
-	s.Remaining = p.millis("remaining")
-	s.User = p.bytes("user")
-	if p.err != nil {
-		return Session{}, p.err
+func bit(b bool) int {
+	if b {
+		return 1
 	}
-	if len(rest)%2 != 0 {
-		return Session{}, fmt.Errorf("%s: answer has an attribute without a value", CmdLoad)
+	return 0
+}
+
+// ParseSession parses the answer to a TC.LOAD. The attributes go into room where it is long enough.
+func ParseSession(a [][]byte, room []Attribute) (s Session, err error) {
+	if len(a) < 3 || len(a)%2 == 0 {
+		return Session{}, fmt.Errorf("%s: answer has %d parts; a header, a key, a user, and names with values are needed", CmdLoad, len(a))
 	}
-	if len(rest) > 0 {
-		s.Attributes = make([]Attribute, len(rest)/2)
-		for i := range s.Attributes {
-			s.Attributes[i] = Attribute{Name: rest[2*i], Value: rest[2*i+1]}
-		}
+	w := words{cmd: CmdLoad, rest: a[0]}
+	s.Token = w.token()
+	s.Owned = w.bool("owned")
+	s.Version = w.uint("version")
+	s.Age = w.millis("age")
+	s.Idle = w.millis("idle")
+	s.IdleMax = w.millis("idle timeout")
+	s.Remaining = w.millis("remaining")
+	if w.err != nil {
+		return Session{}, w.err
+	}
+	s.Key, s.User, a = a[1], a[2], a[3:]
+	if len(a) > 2*len(room) {
+		room = make([]Attribute, len(a)/2)
+	}
+	if len(a) > 0 {
+		s.Attributes = room[:len(a)/2]
+	}
+	for i := range s.Attributes {
+		s.Attributes[i] = Attribute{Name: a[2*i], Value: a[2*i+1]}
 	}
 	return s, nil
 }
 
-// AppendTo appends the answer: 4 version existed token (dropped attribute name)*
-// A refusal travels as an error reply, not here.
+// AppendTo appends the answer: header (dropped attribute name)*, with the header
+// "version existed token". A refusal travels as an error reply, not here.
 func (o *Outcome) AppendTo(dst [][]byte) [][]byte {
 	dst, _ = o.AppendWith(dst, make([]byte, 0, 64))
 	return dst
@@ -91,23 +81,25 @@ func (o *Outcome) AppendTo(dst [][]byte) [][]byte {
 
 // AppendWith is to AppendTo what it is for a Session.
 func (o *Outcome) AppendWith(dst [][]byte, scratch []byte) ([][]byte, []byte) {
-	n := numbers(scratch)
-	dst = append(dst, outcomeHeader, n.uint(o.Version), boolArg(o.Existed), n.token(o.Token))
-	return append(dst, o.Dropped...), n
+	h := strconv.AppendUint(scratch, o.Version, 10)
+	h = append(h, ' ', digits[bit(o.Existed)], ' ')
+	h = o.Token.AppendTo(h)
+	return append(append(dst, h[len(scratch):]), o.Dropped...), h
 }
-
-var outcomeHeader = []byte("4") // never changed
 
 // ParseOutcome parses the answer to any Write.
 func ParseOutcome(a [][]byte) (o Outcome, err error) {
-	p, rest := answer("write", a, 4)
-	o.Version = p.uint("version")
-	o.Existed = p.bool("existed")
-	o.Token = p.token()
-	if len(rest) > 0 {
-		o.Dropped = rest
+	if len(a) == 0 {
+		return Outcome{}, errors.New("the answer to a change is empty")
 	}
-	return o, p.err
+	w := words{cmd: "write", rest: a[0]}
+	o.Version = w.uint("version")
+	o.Existed = w.bool("existed")
+	o.Token = w.token()
+	if len(a) > 1 {
+		o.Dropped = a[1:]
+	}
+	return o, w.err
 }
 
 // AppendTo appends the answer: 6 version server cluster lease-ms max-value
@@ -143,21 +135,66 @@ func answer(cmd string, a [][]byte, known int) (p args, rest [][]byte) {
 	return p, rest
 }
 
-var zero, one = []byte("0"), []byte("1") // never changed
-
-func boolArg(b bool) []byte {
-	if b {
-		return one[:1:1]
-	}
-	return zero[:1:1]
+// words walks the header of an answer; the first fault sticks.
+type words struct {
+	cmd  string
+	rest []byte // what is left, without the space before it
+	err  error
 }
 
-func (p *args) bool(what string) bool {
-	b := p.bytes(what)
-	if p.err == nil && string(b) != "0" && string(b) != "1" {
-		p.fail("%s is neither 0 nor 1", what)
+func (w *words) fail(what string, err error) {
+	if w.err == nil {
+		w.err = &Error{Word: ErrBadRequest, Text: fmt.Sprintf("%s: answer: %s: %v", w.cmd, what, err)}
 	}
-	return string(b) == "1"
+}
+
+// next returns the next word; there is none, or an empty one, at the end.
+func (w *words) next() []byte {
+	b := w.rest
+	for i, c := range b {
+		if c == ' ' {
+			w.rest = b[i+1:]
+			return b[:i]
+		}
+	}
+	w.rest = nil
+	return b
+}
+
+func (w *words) uint(what string) uint64 {
+	n, err := parseUint(w.next())
+	if err != nil {
+		w.fail(what, err)
+	}
+	return n
+}
+
+func (w *words) millis(what string) time.Duration {
+	if len(w.rest) > 1 && w.rest[0] == '-' && w.rest[1] == '1' && (len(w.rest) == 2 || w.rest[2] == ' ') {
+		w.next()
+		return KeepIdle
+	}
+	n := w.uint(what)
+	if n > maxMillis {
+		w.fail(what, errors.New("longer than a hundred years"))
+	}
+	return time.Duration(n) * time.Millisecond
+}
+
+func (w *words) bool(what string) bool {
+	n := w.uint(what)
+	if n > 1 {
+		w.fail(what, errors.New("neither 0 nor 1"))
+	}
+	return n == 1
+}
+
+func (w *words) token() Token {
+	t, err := ParseToken(w.next())
+	if err != nil {
+		w.fail("token", err)
+	}
+	return t
 }
 
 // UserSession is one line of the answer to TC.USER.

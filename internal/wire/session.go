@@ -217,9 +217,7 @@ func (j *Join) AppendArgs(dst [][]byte) [][]byte {
 // build does not speak is refused here.
 func ParseJoin(a [][]byte) (j Join, err error) {
 	p := args{cmd: CmdJoin, a: a}
-	if v := p.uint("version"); p.err == nil && v != Version {
-		p.fail("handshake version %d is not spoken here; this server speaks %d", v, Version)
-	}
+	p.version()
 	j.Node = p.node()
 	j.Generation = p.uint("generation")
 	j.Low = p.uint("lowest unacknowledged number")
@@ -231,6 +229,20 @@ func ParseJoin(a [][]byte) (j Join, err error) {
 		p.fail("generation and lowest unacknowledged number start at 1")
 	}
 	return j, p.end()
+}
+
+// JoinVersion is an error where the arguments of a TC.JOIN name a version that this
+// build does not speak: another version may have other arguments.
+func JoinVersion(a [][]byte) error {
+	p := args{cmd: CmdJoin, a: a}
+	p.version()
+	return p.err
+}
+
+func (p *args) version() {
+	if v := p.uint("version"); p.err == nil && v != Version {
+		p.fail("version %d is not spoken here, this server speaks %d: upgrade the older of the two, the application's library or the server", v, Version)
+	}
 }
 
 // AppendArgs appends the command and its arguments: TC.LEAVE node

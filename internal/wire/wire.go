@@ -21,9 +21,9 @@ import (
 	"time"
 )
 
-// Version is the version of the handshake that this build speaks, the first
-// argument of TC.JOIN.
-const Version = 1
+// Version is the version of what application nodes and servers say to each other, the
+// first argument of TC.JOIN. It is raised by whatever the other side would misread.
+const Version = 2
 
 // The commands.
 const (
@@ -201,6 +201,7 @@ type Load struct {
 	Key     []byte
 	Node    NodeID
 	Mode    LoadMode
+	Room    []Attribute // memory for the answer's attributes, not sent; nil or too short: the answer has its own
 }
 
 // Session is the answer to a Load.

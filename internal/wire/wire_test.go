@@ -20,7 +20,7 @@ func TestCommandsThereAndBack(t *testing.T) {
 	commit := Commit{write, KeepIdle, set, [][]byte{[]byte("gone")}}
 	invalidate := Invalidate{write, []byte("logout")}
 	renew := Renew{write, []byte("aB3.new"), 5 * time.Second, true, []byte("ann")}
-	load := Load{write.Dataset, write.Key, node, LoadRead}
+	load := Load{write.Dataset, write.Key, node, LoadRead, nil}
 	open := Open{write.Dataset, []byte("offheap-1"), []byte("dataroot-1"), 64, []byte("shop,eu"), []byte("none")}
 	join := Join{node, 2, 5, []byte("host-a")}
 
@@ -56,8 +56,10 @@ func TestCommandsThereAndBack(t *testing.T) {
 func TestAnswersThereAndBack(t *testing.T) {
 	session := Session{[]byte("k"), write.Token, true, 9, time.Hour, 0, time.Minute, KeepIdle, []byte{}, set}
 	for _, s := range []Session{session, {Key: []byte("k"), User: []byte("u")}} {
-		if got, err := ParseSession(s.AppendTo(nil)); err != nil || !reflect.DeepEqual(got, s) {
-			t.Errorf("got %+v, %v; want %+v", got, err, s)
+		for _, room := range [][]Attribute{nil, make([]Attribute, 1), make([]Attribute, 9)} {
+			if got, err := ParseSession(s.AppendTo(nil), room); err != nil || !reflect.DeepEqual(got, s) {
+				t.Errorf("with room %d got %+v, %v; want %+v", len(room), got, err, s)
+			}
 		}
 	}
 	for _, o := range []Outcome{{Version: 3, Existed: true, Token: write.Token}, {Dropped: [][]byte{[]byte("a"), []byte("b")}}} {
@@ -75,12 +77,38 @@ func TestAnswersThereAndBack(t *testing.T) {
 	}
 }
 
-// A later server may answer with more header fields; this client skips them.
-func TestAnswerWithMoreHeaderFields(t *testing.T) {
-	a := [][]byte{[]byte("5"), []byte("3"), []byte("0"), []byte("0.0.0.0"), []byte("new"), []byte("dropped")}
-	o, err := ParseOutcome(a)
+// A later server may answer with more words in the header; this client skips them.
+func TestAnswerWithMoreWordsInTheHeader(t *testing.T) {
+	o, err := ParseOutcome([][]byte{[]byte("3 0 0.0.0.0 new"), []byte("dropped")})
 	if err != nil || o.Version != 3 || len(o.Dropped) != 1 || string(o.Dropped[0]) != "dropped" {
 		t.Errorf("got %+v, %v", o, err)
+	}
+	s, err := ParseSession([][]byte{[]byte("0.2.2.4 0 4 1 2 3 -1 new words"), []byte("k"), nil}, nil)
+	if err != nil || s.Version != 4 || s.IdleMax != 3*time.Millisecond || s.Remaining != KeepIdle {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func TestAnswersThatAreNone(t *testing.T) {
+	for _, header := range []string{"", " ", "0.2.2.4", "0.2.2.4 2 4 1 2 3 -1", "0.2.2.4 0 4 1 2 3", "0.2.2.4 0 4 1 2 3 ", "0.2.2.4 0 4 1 2 3 -1x",
+		"0.2.2.4  0 4 1 2 3 -1", "0.2.2.4 0 4 1 2 3 -2", "0.2.2 0 4 1 2 3 -1", "0.2.2.4 0 4 1 2 3 9999999999999999"} {
+		if s, err := ParseSession([][]byte{[]byte(header), []byte("k"), nil}, nil); err == nil {
+			t.Errorf("%q is %+v", header, s)
+		}
+	}
+	for _, header := range []string{"", "3", "3 0", "3 2 0.0.0.0", "x 0 0.0.0.0", "3 0 0.0.0"} {
+		if o, err := ParseOutcome([][]byte{[]byte(header)}); err == nil {
+			t.Errorf("%q is %+v", header, o)
+		}
+	}
+	good := []byte("0.2.2.4 0 4 1 2 3 -1")
+	for _, a := range [][][]byte{nil, {good}, {good, good}, {good, good, good, good}} {
+		if s, err := ParseSession(a, nil); err == nil {
+			t.Errorf("%q is %+v", a, s)
+		}
+	}
+	if o, err := ParseOutcome(nil); err == nil {
+		t.Errorf("nothing is %+v", o)
 	}
 }
 
@@ -146,7 +174,7 @@ func FuzzCommands(f *testing.F) {
 		_, _ = ParseJoin(a)
 		_, _ = ParseLeave(a)
 		_, _ = ParseInvalidate(a)
-		_, _ = ParseSession(a)
+		_, _ = ParseSession(a, nil)
 		_, _ = ParseOutcome(a)
 		_, _ = ParseUserSessions(a)
 	})
