@@ -17,7 +17,6 @@ import (
 
 	"github.com/terracotta-go/terracotta/client"
 	"github.com/terracotta-go/terracotta/internal/stripe"
-	"github.com/terracotta-go/terracotta/internal/testcluster"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -188,6 +187,7 @@ func TestPairSplitUnderFaults(t *testing.T) {
 		setApart(false)
 		across.enter(healing)
 		c.h.Note("healed")
+		before := c.asides()
 		c.net.MendAll()
 		told := map[string]bool{} // warnings of the server whose data is kept
 		c.until("one is to be set aside", func() bool {
@@ -212,7 +212,12 @@ func TestPairSplitUnderFaults(t *testing.T) {
 		across.goOn()
 		cancel()
 		wg.Wait()
-		across.judge(c.afterSplit(sides))
+		loser := c.setAsideSince(before)
+		if loser < 0 {
+			t.Fatal("not one of the two has set its data aside")
+		}
+		c.afterSplit(sides, loser)
+		across.judge(loser)
 	})
 }
 
@@ -258,21 +263,46 @@ func (c *cluster) until(what string, ok func() bool) {
 	}
 }
 
-// afterSplit compares what was acknowledged with what is there and what is listed. It
-// returns which side has set its data aside.
-func (c *cluster) afterSplit(sides []*side) (loser int) {
+// asides are the folders of what each server has set aside so far.
+func (c *cluster) asides() (folders [2][]string) {
+	c.t.Helper()
+	for i, s := range c.Servers {
+		var err error
+		if folders[i], err = filepath.Glob(filepath.Join(c.dir, s.Name(), "aside-*")); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return folders
+}
+
+// setAsideSince returns which server has set its data aside since before; -1 unless it is one of the two.
+func (c *cluster) setAsideSince(before [2][]string) int {
+	c.t.Helper()
+	now := c.asides()
+	zero, one := len(now[0]) > len(before[0]), len(now[1]) > len(before[1])
+	switch {
+	case zero && !one:
+		return 0
+	case one && !zero:
+		return 1
+	}
+	return -1
+}
+
+// afterSplit compares what was acknowledged with what is there and what is listed.
+func (c *cluster) afterSplit(sides []*side, loser int) {
 	t := c.t
 	t.Helper()
-	loser = slices.IndexFunc(c.Servers, func(s *testcluster.Cluster) bool { return s.Engine().Status().Lost != nil })
-	if loser < 0 || c.Servers[1-loser].Engine().Status().Lost != nil {
-		t.Fatal("not one of the two has set its data aside")
-	}
 	list := map[string]bool{}
-	for _, l := range c.lost(loser) {
-		if l.Dataset != dataset {
-			t.Errorf("%+v is listed, and none of ours", l)
+	for _, folders := range c.asides() { // a try to part them that did not do may have cost something, too
+		for _, folder := range folders {
+			for _, l := range c.listed(folder) {
+				if l.Dataset != dataset {
+					t.Errorf("%+v is listed, and none of ours", l)
+				}
+				list[l.Key] = true
+			}
 		}
-		list[l.Key] = true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -313,17 +343,26 @@ func (c *cluster) afterSplit(sides []*side) (loser int) {
 		t.Errorf("only %d were acknowledged by the losing side alone: this run proves nothing", strict)
 	}
 	warned := strings.Join(c.Servers[loser].Status().Warnings, "; ")
-	if want := fmt.Sprintf("a split brain has cost %d changed sessions here", len(list)); !strings.Contains(warned, want) {
+	if want := fmt.Sprintf("a split brain has cost %d changed sessions here", len(c.lost(loser))); !strings.Contains(warned, want) {
 		t.Errorf("%s warns %q, want %q", c.Servers[loser].Name(), warned, want)
 	}
-	return loser
 }
 
-// lost reads what a server has listed as lost, each once.
-func (c *cluster) lost(i int) (list []stripe.LostChange) {
+// lost reads what a server has listed as lost when it set its data aside last.
+func (c *cluster) lost(i int) []stripe.LostChange {
 	c.t.Helper()
 	st := c.Servers[i].Engine().Status().Lost
-	f, err := os.Open(filepath.Join(c.dir, c.Servers[i].Name(), st.Folder, "lost.jsonl"))
+	list := c.listed(filepath.Join(c.dir, c.Servers[i].Name(), st.Folder))
+	if len(list) != st.Changes || st.Fault != "" {
+		c.t.Errorf("%d sessions are listed, and %d are told of: %q", len(list), st.Changes, st.Fault)
+	}
+	return list
+}
+
+// listed reads the list in a folder of what was set aside; each is there once.
+func (c *cluster) listed(folder string) (list []stripe.LostChange) {
+	c.t.Helper()
+	f, err := os.Open(filepath.Join(folder, "lost.jsonl"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -339,9 +378,6 @@ func (c *cluster) lost(i int) (list []stripe.LostChange) {
 		}
 		keys[l.Dataset+" "+l.Key] = true
 		list = append(list, l)
-	}
-	if len(keys) != st.Changes || st.Fault != "" {
-		c.t.Errorf("%d sessions are listed, and %d are told of: %q", len(keys), st.Changes, st.Fault)
 	}
 	return list
 }

@@ -325,6 +325,7 @@ func TestATokenOfTheSideThatIsNotKept(t *testing.T) {
 // It returns which server has set its data aside, or -1.
 func (c *cluster) heals() (loser int) {
 	c.t.Helper()
+	before := c.asides()
 	c.net.MendAll()
 	c.until("one is to be set aside", func() bool {
 		return slices.ContainsFunc(c.Servers, func(s *testcluster.Cluster) bool {
@@ -337,11 +338,7 @@ func (c *cluster) heals() (loser int) {
 		})
 	})
 	c.together()
-	loser = slices.IndexFunc(c.Servers, func(s *testcluster.Cluster) bool { return s.Engine().Status().Lost != nil })
-	if loser >= 0 && c.Servers[1-loser].Engine().Status().Lost != nil {
-		return -1
-	}
-	return loser
+	return c.setAsideSince(before)
 }
 
 // When something happens to a pair that is split and healed.
