@@ -152,12 +152,7 @@ func TestARequestWaitsForConfigure(t *testing.T) {
 }
 
 func TestNothingListensThere(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := net.JoinHostPort("127.0.0.1", testcluster.FreePort(t))
 	m := node(t, websessions.Config{URI: "terracotta://" + addr + "/shop", NonStopTimeout: 100 * time.Millisecond}) // New does not wait for a cluster
 	w := visit(m, counter, nil)
 	expect(t, w, 503, "")

@@ -1,7 +1,6 @@
 package websessions
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -67,11 +66,6 @@ func TestTCConfigURLRefusesWithReasons(t *testing.T) {
 		}
 		return path
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/loop":
@@ -113,12 +107,12 @@ func TestTCConfigURLRefusesWithReasons(t *testing.T) {
 		write("self.xml", servers(`<server host="a"/><server host="%h"/>`)):             "server 2 has the substitution",
 		write("port.xml", servers(`<server host="a"><tsa-port>x</tsa-port></server>`)):  `port "x"`,
 		write("groups.xml", servers(`<mirror-group><server host="a"/></mirror-group>`)): "mirror groups",
-		"http://" + closed.Addr().String() + "/tc-config.xml":                           "is the web server reachable",
-		web.URL + "/missing":  `"404 Not Found"`,
-		web.URL + "/loop":     "more than 3 redirects",
-		web.URL + "/file":     "without TLS",
-		web.URL + "/endless":  "is larger than 256 KiB",
-		safe.URL + "/unknown": "certificate",
+		"http://127.0.0.1:1/tc-config.xml":                                              "is the web server reachable", // nobody listens there
+		web.URL + "/missing":                                                            `"404 Not Found"`,
+		web.URL + "/loop":                                                               "more than 3 redirects",
+		web.URL + "/file":                                                               "without TLS",
+		web.URL + "/endless":                                                            "is larger than 256 KiB",
+		safe.URL + "/unknown":                                                           "certificate",
 	} {
 		_, err := New(Config{TCConfigURL: where})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), Prefix+"tcConfigUrl") || strings.Contains(err.Error(), "secret") {

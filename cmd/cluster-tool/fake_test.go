@@ -35,7 +35,7 @@ type fakeServer struct {
 // newFake starts a fake server called name, which runs as the only one of its stripe.
 func newFake(t *testing.T, name string) *fakeServer {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", nowhere(t)) // nobody else gets it when the fake has stopped
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,12 +200,5 @@ func until(t *testing.T, ok func() bool) {
 	}
 }
 
-// nowhere is a host:port where nobody listens.
-func nowhere(t *testing.T) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	return ln.Addr().String()
-}
+// nowhere is a host:port where nobody listens, before the end of t.
+func nowhere(t testing.TB) string { return net.JoinHostPort("127.0.0.1", testcluster.FreePort(t)) }

@@ -279,9 +279,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestFetchConnectionRefused(t *testing.T) {
-	srv := serve(t, content)
-	x := newFetching(t, srv, "/l")
-	srv.Close()
+	x := newFetching(t, &httptest.Server{URL: "https://" + nowhere(t)}, "/l")
 	x.fails(codeBadGateway, "connection refused")
 	if len(x.pauses) != maxTries-1 {
 		t.Errorf("%d repeats", len(x.pauses))

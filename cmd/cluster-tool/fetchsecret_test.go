@@ -234,10 +234,9 @@ func TestFetchProxyRefuses(t *testing.T) {
 }
 
 func TestFetchProxyAway(t *testing.T) {
-	proxy := httptest.NewServer(nil)
-	proxy.Close()
+	proxy := &url.URL{Scheme: "http", Host: nowhere(t)}
 	x := newFetching(t, &httptest.Server{URL: "https://licences.example"}, "/l")
-	x.proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
+	x.proxy = func(*http.Request) (*url.URL, error) { return proxy, nil }
 	x.fails(codeBadGateway, "connection refused", "through the proxy")
 }
 

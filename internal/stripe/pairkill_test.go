@@ -171,17 +171,15 @@ func (p *pairProcess) kill() {
 	p.cmd.Wait()
 }
 
+// FreePort is that of package testcluster, which imports this one: the external test package sets it.
+var FreePort func(testing.TB) string
+
 type pairProcesses [2]*pairProcess
 
 func newPairProcesses(t *testing.T) (pair pairProcesses) {
 	var addrs []string
 	for range pair {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addrs = append(addrs, l.Addr().String())
-		l.Close()
+		addrs = append(addrs, net.JoinHostPort("127.0.0.1", FreePort(t)))
 	}
 	for i := range pair {
 		spec := strings.Join(append([]string{t.TempDir(), serverName(i)}, addrs...), " ")

@@ -123,7 +123,7 @@ type Cluster struct {
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
 	c := newCluster(t, "tc1", opts)
-	c.addr = "127.0.0.1:0"
+	c.addr = net.JoinHostPort("127.0.0.1", FreePort(t)) // its own, while it is down, too
 	c.makeLicense()
 	c.Start()
 	return c
