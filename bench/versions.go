@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
 // version is a server of ours as it is compared with others: its binary, and
@@ -37,7 +40,7 @@ func versions(ctx context.Context, b *bench) error {
 	if len(b.versions) == 0 {
 		return nil
 	}
-	var list []load
+	var list []counted
 	for _, v := range b.versions {
 		t := *b.tc
 		if v.binary != "" {
@@ -53,15 +56,24 @@ func versions(ctx context.Context, b *bench) error {
 			return err
 		}
 		defer func() { _ = k.c.Close() }()
-		list = append(list, load{v.name + " SET", s.process, k.set}, load{v.name + " GET", s.process, k.get})
+		entries := func(ctx context.Context) (uint64, error) {
+			answer, err := k.c.Do(ctx, true, []byte(wire.CmdDump), []byte("JSON"))
+			if err != nil {
+				return 0, err
+			}
+			var d wire.Dump
+			err = json.Unmarshal(bytes.Join(answer, nil), &d)
+			return d.Engine.Applied, err
+		}
+		list = append(list, counted{load{v.name + " SET", s.process, k.set}, entries}, counted{load{v.name + " GET", s.process, k.get}, entries})
 	}
 	t := b.report.table("Versions of our server, "+b.durability, "",
-		"command", "callers", "server", "operations/s", "ratio", "p50 / p99", "CPU server", "CPU client", "switches server", "switches client")
+		"command", "callers", "server", "operations/s", "ratio", "p50 / p99", "CPU server", "CPU client", "switches server", "switches client", "per entry")
 	for i, command := range []string{"SET", "GET"} {
 		if b.command != "" && b.command != command {
 			continue
 		}
-		var loads []load
+		var loads []counted
 		for n := i; n < len(list); n += 2 {
 			loads = append(loads, list[n])
 		}
@@ -72,6 +84,12 @@ func versions(ctx context.Context, b *bench) error {
 		}
 	}
 	return nil
+}
+
+// counted is a load whose server tells how many entries its log has had.
+type counted struct {
+	load
+	entries func(context.Context) (uint64, error)
 }
 
 // used is what the server of a load, and then this process, have used so far.
@@ -110,10 +128,11 @@ type measured struct {
 	sample
 	per     [2]time.Duration
 	changes [2]float64
+	entries float64 // of the log, for one call
 }
 
 // versionsInTurn runs the loads in turn, every other round in the opposite order.
-func (b *bench) versionsInTurn(ctx context.Context, t *table, command string, callers int, loads []load) error {
+func (b *bench) versionsInTurn(ctx context.Context, t *table, command string, callers int, loads []counted) error {
 	got := make([][]measured, len(loads))
 	for round := range b.rounds + 1 {
 		for i := range loads {
@@ -124,12 +143,16 @@ func (b *bench) versionsInTurn(ctx context.Context, t *table, command string, ca
 			if round == 0 {
 				length /= 4
 			}
+			first, err := l.entries(ctx)
+			if err != nil {
+				return err
+			}
 			before, err := l.used()
 			if err != nil {
 				return err
 			}
 			began := time.Now()
-			s, err := turn(ctx, l, callers, length)
+			s, err := turn(ctx, l.load, callers, length)
 			if err != nil {
 				return err
 			}
@@ -141,8 +164,12 @@ func (b *bench) versionsInTurn(ctx context.Context, t *table, command string, ca
 			if round == 0 {
 				continue
 			}
-			m := measured{sample: s}
+			last, err := l.entries(ctx)
+			if err != nil {
+				return err
+			}
 			calls := s.perSecond * took.Seconds()
+			m := measured{sample: s, entries: float64(last-first) / calls}
 			for e := range 2 {
 				m.per[e] = time.Duration(float64(after.cpu[e]-before.cpu[e]) / calls)
 				m.changes[e] = float64(after.switches[e]-before.switches[e]) / calls
@@ -171,7 +198,8 @@ func (b *bench) versionsInTurn(ctx context.Context, t *table, command string, ca
 		p50 := time.Duration(mid(i, func(m measured) float64 { return float64(m.p50) }))
 		p99 := time.Duration(mid(i, func(m measured) float64 { return float64(m.p99) }))
 		t.add(command, fmt.Sprint(callers), strings.Fields(l.name)[0], fmt.Sprintf("%.0f", mid(i, func(m measured) float64 { return m.perSecond })),
-			fmt.Sprintf("%.2f", median(ratios)), fmt.Sprintf("%v / %v", p50.Round(time.Microsecond), p99.Round(time.Microsecond)), us(0), us(1), sw(0), sw(1))
+			fmt.Sprintf("%.2f", median(ratios)), fmt.Sprintf("%v / %v", p50.Round(time.Microsecond), p99.Round(time.Microsecond)), us(0), us(1), sw(0), sw(1),
+			fmt.Sprintf("%.1f", 1/mid(i, func(m measured) float64 { return m.entries })))
 	}
 	return nil
 }

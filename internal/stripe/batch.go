@@ -23,56 +23,70 @@ const enqueueTimeout = 2 * time.Second
 
 // batch is what becomes one log entry.
 type batch struct {
-	queue *queue // nil in tests
-	env   []byte // an envelope whose head is filled in by seal
-	done  []func(wire.Outcome, error)
-
-	answered bool // by the fsm; to be read once raft has answered without an error
+	env  []byte // an envelope whose head is filled in by seal
+	done []func(wire.Outcome, error)
 }
 
 // is reports whether data is this batch's own memory, and not only has the same bytes.
 func (b *batch) is(data []byte) bool { return len(data) == len(b.env) && &data[0] == &b.env[0] }
 
-// flight is a batch that raft has, or that it is to get: then future is nil.
+// flight is a batch on its way: raft has it, or is about to get it. Who takes it out
+// of fsm.flight answers it.
 type flight struct {
 	*batch
-	future raft.ApplyFuture
+	future raft.ApplyFuture // nil until raft has it; guarded by queue.mu
 }
 
-// guardTime is how long raft's answer to a batch that Hurry has proposed may lie
-// there unseen, where nothing was applied and nothing is to be proposed.
+// guardTime is how long a batch may be out before somebody waits for raft's own
+// answer, which tells of failures. What is agreed the fsm answers.
 const guardTime = 10 * time.Millisecond
 
 // queue gathers operations into batches, in the order of the calls. One batch is
-// out at a time. The proposer takes it, or Hurry does and leaves it behind for who
-// comes next: another Hurry after the fsm has answered it, else the proposer.
+// out at a time, until it is agreed: then the fsm sends the next one before it
+// applies, so that the disk is not idle meanwhile. Where nothing is out Hurry sends
+// what was gathered, or the proposer.
 type queue struct {
 	mu     sync.Mutex
-	wake   sync.Cond // the queue is not empty any more, or closed, or something was handed over
+	wake   sync.Cond // for the proposer: nothing is out and something waits, or the queue is closed
 	list   []*batch  // the last one may still grow
 	ops    int
 	bytes  int
 	closed bool
-	last   int    // operations of the batch taken last
-	out    bool   // a batch was taken, and the proposer has not come back for the next
-	handed flight // taken and left behind by Hurry
-	landed bool   // the fsm has answered what is out
+	last   int     // operations of the batch taken last
+	out    *flight // taken and not agreed; nil: the next one may go
+	held   bool    // see hold
 	guard  *time.Timer
 	armed  bool     // guard runs
+	landed *batch   // agreed last: the fsm may be at it
 	spare  []*batch // emptied, to be used again
-	held   bool     // see hold
 }
 
-func newQueue() *queue {
+// newQueue returns an empty queue. watch is called, in a goroutine of its own, with
+// what has been out for long.
+func newQueue(watch func(*flight)) *queue {
 	q := &queue{}
 	q.wake.L = &q.mu
 	q.guard = time.AfterFunc(guardTime, func() {
 		q.mu.Lock()
-		defer q.mu.Unlock()
 		q.armed = false
-		q.wake.Signal()
+		f := q.out
+		if f != nil && f.future == nil { // raft has not taken it yet
+			q.armLocked()
+			f = nil
+		}
+		q.mu.Unlock()
+		if f != nil {
+			watch(f)
+		}
 	})
 	return q
+}
+
+func (q *queue) armLocked() {
+	if !q.armed {
+		q.armed = true
+		q.guard.Reset(guardTime)
+	}
 }
 
 // add copies op into the last batch, or into a new one. It returns the refusal, or
@@ -111,26 +125,18 @@ func (q *queue) emptyLocked(size int) *batch {
 		q.spare = q.spare[:n-1]
 		return b
 	}
-	return &batch{queue: q, env: make([]byte, envelopeSize, max(4096, envelopeSize+size))}
+	return &batch{env: make([]byte, envelopeSize, max(4096, envelopeSize+size))}
 }
 
-// take waits for a batch and returns it; one without a batch once the queue is
-// closed. It is the proposer's, which has done with the one before.
-func (q *queue) take() flight {
+// await waits until a batch may go, and takes it; nil once the queue is closed.
+func (q *queue) await() *flight {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.out = false
 	for yielded := false; ; {
 		switch {
-		case q.handed.batch != nil:
-			f := q.handed
-			q.handed = flight{}
-			return f
-		case q.out:
-			q.wake.Wait() // Hurry is about to hand it over
 		case q.closed:
-			return flight{}
-		case len(q.list) == 0, q.held:
+			return nil
+		case !q.readyLocked():
 			q.wake.Wait()
 		case !yielded && len(q.list) == 1 && len(q.list[0].done) < q.last:
 			// Callers that were answered just now come along: one yield is what makes
@@ -140,72 +146,24 @@ func (q *queue) take() flight {
 			runtime.Gosched()
 			q.mu.Lock()
 		default:
-			return flight{batch: q.firstLocked()}
+			return q.takeLocked()
 		}
 	}
 }
 
-// takeNow returns a batch, or nil where none waits or one is out. Who gets one
-// hands it over. What the fsm has answered is done with first, by end.
-func (q *queue) takeNow(end func(flight)) *batch {
+// take takes a batch, if one may go; else it returns nil.
+func (q *queue) take() *flight {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.landed && q.handed.batch != nil {
-		f := q.handed
-		q.handed = flight{}
-		q.mu.Unlock()
-		end(f)
-		q.mu.Lock()
-		q.out, q.landed = false, false
-	}
-	switch {
-	case q.out:
-		return nil
-	case q.closed:
-		q.wake.Signal() // the proposer may have waited for what was out
-		return nil
-	case len(q.list) == 0, q.held:
+	if !q.readyLocked() {
 		return nil
 	}
-	return q.firstLocked()
+	return q.takeLocked()
 }
 
-// hand leaves behind what takeNow returned. The proposer is woken only where it
-// has more to do: it would wait for raft, and each time cost two changes of goroutine.
-func (q *queue) hand(f flight) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.handed = f
-	switch {
-	case f.future == nil || q.closed || q.landed && len(q.list) > 0:
-		q.wake.Signal()
-	case !q.armed:
-		q.armed = true
-		q.guard.Reset(guardTime)
-	}
-}
+func (q *queue) readyLocked() bool { return q.out == nil && !q.held && len(q.list) > 0 }
 
-// land tells that the fsm has answered what is out, and that raft does so now.
-func (q *queue) land() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.landed = true
-	if len(q.list) > 0 {
-		q.wake.Signal()
-	}
-}
-
-// done tells that what takeNow returned is answered, and nothing is left to be done.
-func (q *queue) done() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.out = false
-	if q.closed || len(q.list) > 0 {
-		q.wake.Signal()
-	}
-}
-
-func (q *queue) firstLocked() *batch {
+func (q *queue) takeLocked() *flight {
 	b := q.list[0]
 	n := copy(q.list, q.list[1:])
 	q.list[n] = nil
@@ -216,19 +174,71 @@ func (q *queue) firstLocked() *batch {
 	if len(q.list) == 0 {
 		q.bytes = 0 // sizes were counted as upper bounds
 	}
-	q.out, q.landed = true, false
-	return b
+	q.out = &flight{batch: b}
+	return q.out
 }
 
-// idle reports whether no batch is under way.
+// sent notes that raft has f.
+func (q *queue) sent(f *flight, future raft.ApplyFuture) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f.future = future
+	if q.out == f {
+		q.armLocked()
+	}
+}
+
+// agreed tells that f is agreed and about to be applied, and takes what may go now.
+// The batch before it was applied and answered: nobody holds its bytes any more.
+func (q *queue) agreed(f *flight) *flight {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.landed != nil {
+		q.recycleLocked(q.landed)
+	}
+	q.landed = f.batch
+	if q.out == f {
+		q.out = nil
+	}
+	if !q.readyLocked() {
+		return nil
+	}
+	return q.takeLocked()
+}
+
+// failed tells that f will not be agreed, or nobody knows.
+func (q *queue) failed(f *flight) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.endLocked(f)
+}
+
+// done tells that f was applied here, without raft.
+func (q *queue) done(f *flight) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.recycleLocked(f.batch)
+	q.endLocked(f)
+}
+
+func (q *queue) endLocked(f *flight) {
+	if q.out == f {
+		q.out = nil
+	}
+	if q.readyLocked() {
+		q.wake.Signal()
+	}
+}
+
+// idle reports whether no batch is out.
 func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.out
+	return q.out == nil
 }
 
 // hold keeps batches from being taken until release is called. What was taken
-// before may be under way: see quiet.
+// before may be out: see idle.
 func (q *queue) hold() (release func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -241,25 +251,14 @@ func (q *queue) hold() (release func()) {
 	}
 }
 
-// quiet reports whether all that was taken is answered.
-func (q *queue) quiet() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return !q.out || q.landed
-}
-
-// recycle takes back a batch whose bytes nobody holds any more.
-func (q *queue) recycle(b *batch) {
-	if cap(b.env) > 2*maxBatchBytes {
+// recycleLocked takes back a batch whose bytes nobody holds any more.
+func (q *queue) recycleLocked(b *batch) {
+	if cap(b.env) > 2*maxBatchBytes || len(q.spare) >= 4 {
 		return
 	}
 	clear(b.done)
-	b.env, b.done, b.answered = b.env[:envelopeSize], b.done[:0], false
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.spare) < 4 {
-		q.spare = append(q.spare, b)
-	}
+	b.env, b.done = b.env[:envelopeSize], b.done[:0]
+	q.spare = append(q.spare, b)
 }
 
 // close refuses what waits and what comes. It returns what waited.
@@ -294,84 +293,62 @@ func (s *Stripe) gather(op []byte, more bool, done func(wire.Outcome, error)) {
 	}
 }
 
-// Hurry proposes what was gathered, or leaves it to the proposer while something
-// is being agreed. It saves those who wait the way through another goroutine, and
-// does not wait for the disk. Where nothing is agreed or kept it applies what was gathered
-// itself: done is called before it returns, also that of others.
+// Hurry proposes what was gathered, unless something is being agreed: then it goes next.
+// It saves those who wait the way through another goroutine, and does not wait for the
+// disk. Where nothing is agreed or kept it applies what was gathered itself: done is
+// called before it returns, also that of others.
 func (s *Stripe) Hurry() {
-	b := s.queue.takeNow(s.end)
-	if b == nil {
-		return
+	if f := s.queue.take(); f != nil {
+		s.send(f)
 	}
-	if s.direct {
-		s.applyHere(b)
-		s.queue.done()
-		return
-	}
-	f := flight{batch: b}
-	if s.refusal() == nil {
-		f.future = s.begin(b)
-	}
-	s.queue.hand(f)
 }
 
-// proposer turns waiting operations into log entries, one after the other:
-// while one is being agreed, the next gathers. It ends when the queue is closed.
+// proposer turns waiting operations into log entries where nobody else does. It ends
+// when the queue is closed.
 func (s *Stripe) proposer() {
 	defer s.work.Done()
-	for f := s.queue.take(); f.batch != nil; f = s.queue.take() {
-		s.propose(f)
+	for f := s.queue.await(); f != nil; f = s.queue.await() {
+		s.send(f)
 	}
 }
 
-// begin gives b to raft.
-func (s *Stripe) begin(b *batch) raft.ApplyFuture {
-	seal(b.env, s.clock.read(), len(b.done))
-	s.fsm.flight.Store(b)
-	return s.raft.Apply(b.env, enqueueTimeout) // the log copies it
+// agreed is called by the fsm before it applies f, which is agreed.
+func (s *Stripe) agreed(f *flight) {
+	if next := s.queue.agreed(f); next != nil {
+		s.send(next)
+	}
 }
 
-func (s *Stripe) propose(f flight) {
-	if s.direct {
-		s.applyHere(f.batch)
+// send gives f to raft, or applies it here where raft is not needed: see Stripe.direct.
+// The queue lets one batch out at a time, so nobody else does that meanwhile.
+func (s *Stripe) send(f *flight) {
+	if refusal := s.refusal(); refusal != nil {
+		f.answer(nil, refusal)
+		s.queue.failed(f)
 		return
 	}
-	if f.future == nil {
-		if refusal := s.refusal(); refusal != nil {
-			f.answer(nil, refusal)
-			return
+	if s.direct {
+		if !s.fsm.applyHere(f.batch, s.clock.read(), s.term.Load()) {
+			f.answer(nil, errDamagedHere)
 		}
-		f.future = s.begin(f.batch)
+		s.queue.done(f)
+		return
 	}
-	s.end(f)
+	seal(f.env, s.clock.read(), len(f.done))
+	s.fsm.flight.Store(f)
+	s.queue.sent(f, s.raft.Apply(f.env, enqueueTimeout)) // the log copies it
 }
 
-// applyHere applies b and answers it, without raft: see Stripe.direct. The queue lets one
-// batch out at a time, so nobody else does that meanwhile.
-func (s *Stripe) applyHere(b *batch) {
-	if refusal := s.refusal(); refusal != nil {
-		b.answer(nil, refusal)
-	} else if !s.fsm.applyHere(b, s.clock.read(), s.term.Load()) {
-		b.answer(nil, errDamagedHere)
-	}
-	s.queue.recycle(b)
-}
-
-// end waits for raft's answer, which follows that of the fsm at once, and answers
-// what the fsm has not.
-func (s *Stripe) end(f flight) {
-	b, err := f.batch, f.future.Error()
-	switch {
-	case s.fsm.flight.CompareAndSwap(b, nil):
+// watch waits for raft's own answer, and answers what the fsm has not.
+func (s *Stripe) watch(f *flight) {
+	err := f.future.Error()
+	if s.fsm.flight.CompareAndSwap(f, nil) {
 		if err == nil {
-			b.answer(nil, errDamagedHere)
+			f.answer(nil, errDamagedHere)
 		} else {
-			b.answer(nil, s.proposalError(err))
+			f.answer(nil, s.proposalError(err))
 		}
-	case err == nil && b.answered:
-		s.queue.recycle(b)
-	default:
-		// Close gave it up, or raft ended between the fsm's answer and its own.
+		s.queue.failed(f)
 	}
 }
 
@@ -382,9 +359,6 @@ func (b *batch) answer(outcomes []wire.Outcome, err error) {
 		} else {
 			done(outcomes[i], nil)
 		}
-	}
-	if b.answered && b.queue != nil {
-		b.queue.land()
 	}
 }
 

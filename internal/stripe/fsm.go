@@ -89,11 +89,12 @@ type fsm struct {
 	agreed  atomic.Int64 // format of the stripe; 0: none was agreed on, which is 1
 	trouble func()       // called after damage was set; nil in tests
 
-	gate     gate                  // batches are answered while it is open
-	flight   atomic.Pointer[batch] // proposed and not answered; who takes it out answers it
-	outcomes []wire.Outcome        // scratch of Apply
-	asked    bool                  // likewise: the entry has a change that a client asked for
-	serves   func()                // called when such an entry of this server's was answered; nil where nobody counts
+	gate     gate                   // batches are answered while it is open
+	flight   atomic.Pointer[flight] // out, or never to be agreed; who takes it out answers it
+	agree    func(*flight)          // told of this server's own batches when they are agreed, before they are applied; nil in tests
+	outcomes []wire.Outcome         // scratch of Apply
+	asked    bool                   // likewise: the entry has a change that a client asked for
+	serves   func()                 // called when such an entry of this server's was answered; nil where nobody counts
 }
 
 var (
@@ -109,9 +110,13 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	if p := f.damage.Load(); p != nil {
 		return *p
 	}
-	b := f.flight.Load()
-	if own := b != nil && b.is(entry.Data); !own {
-		b = nil // what was sealed here just now, and has not left memory, needs no second look
+	own := f.flight.Load()
+	if own != nil && own.is(entry.Data) && f.flight.CompareAndSwap(own, nil) {
+		if f.agree != nil {
+			f.agree(own)
+		}
+	} else { // what was sealed here just now, and has not left memory, needs no second look
+		own = nil
 		if err := checkEnvelope(entry.Data); err != nil {
 			return f.broken(entry.Index, err)
 		}
@@ -123,20 +128,22 @@ func (f *fsm) Apply(entry *raft.Log) any {
 		return f.raise(entry)
 	}
 	if err := f.applyAll(entry); err != nil {
+		if own != nil {
+			own.answer(nil, errDamagedHere)
+		}
 		return f.broken(entry.Index, err)
 	}
 	if f.bytes.Add(int64(len(entry.Data))) >= f.enough() {
 		f.signal()
 	}
-	if b != nil && f.flight.CompareAndSwap(b, nil) {
+	if own != nil {
 		if f.gate.wait(f.stop) {
-			b.answered = true
-			b.answer(f.outcomes, nil)
+			own.answer(f.outcomes, nil)
 			if f.asked && f.serves != nil {
 				f.serves()
 			}
 		} else {
-			b.answer(nil, errUnsureEnd)
+			own.answer(nil, errUnsureEnd)
 		}
 	}
 	clear(f.outcomes)

@@ -330,7 +330,7 @@ func (s *Stripe) HandOver(ctx context.Context) error {
 	// What waits goes to the new active server, and no lease outlives this line.
 	release := s.queue.hold()
 	defer release()
-	within(handOverPatience, s.queue.quiet)
+	within(handOverPatience, s.queue.idle)
 	s.contact.forgo()
 	s.confirmer.revoke()
 	name, _ := splitAddress(to.Address)

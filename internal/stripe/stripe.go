@@ -177,14 +177,15 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	if p.clock == nil {
 		p.clock = newLogClock()
 	}
-	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, queue: newQueue(), stop: make(chan struct{}), woken: make(chan struct{}, 1), again: make(chan struct{}, 1), lost: make(chan struct{}), run: newNonce()}
+	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, stop: make(chan struct{}), woken: make(chan struct{}, 1), again: make(chan struct{}, 1), lost: make(chan struct{}), run: newNonce()}
+	s.queue = newQueue(s.watch)
 	if p.speaks == (versions{}) {
 		p.speaks = versions{groupMin, groupMax}
 	}
 	if p.newest == 0 {
 		p.newest = formatNewest
 	}
-	s.fsm = &fsm{newest: p.newest, trouble: s.changed, m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, grown: make(chan struct{}, 1), stop: s.stop, starting: p.starting}
+	s.fsm = &fsm{newest: p.newest, trouble: s.changed, agree: s.agreed, m: m, log: s.log, memoryOnly: cfg.Durability == MemoryOnly, grown: make(chan struct{}, 1), stop: s.stop, starting: p.starting}
 	defer func() {
 		if err != nil {
 			if s.group != nil {
@@ -299,6 +300,8 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 	if s.cfg.Durability == EverySecond {
 		s.disk = newLazyFS(files.vfs)
 		files = files.lazily(s.disk)
+	} else {
+		files.vfs = aheadFS{files.vfs}
 	}
 	s.journal, err = openJournal(files, s.log, s.diskChanged, root.present)
 	if err != nil {

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package stripe
+
+import "github.com/hashicorp/raft-wal/types"
+
+func dataSync(types.WritableFile) (bool, error) { return false, nil }
