@@ -248,22 +248,36 @@ func (c *cluster) do(op string) (unsure int) {
 			if s == nil || !s.leading.Load() {
 				continue
 			}
-			switch _, err := do(s, op); {
-			case err == nil:
+			agreed, known := c.try(s, op)
+			if agreed {
 				return unsure
-			case wire.Is(err, wire.ErrUnsure):
+			}
+			if !known {
 				unsure++
-				if c.repeated == nil {
-					c.repeated = map[string]bool{}
-				}
-				c.repeated[op] = true
-			case !wire.Is(err, wire.ErrNotActive):
-				c.t.Fatalf("propose: %v", err)
 			}
 		}
 	}
 	c.t.Fatalf("%q was not agreed in a minute", op)
 	return 0
+}
+
+// try proposes op on s, which may not be active, to be proposed again unless it is agreed.
+// known is false where it may have been made all the same.
+func (c *cluster) try(s *Stripe, op string) (agreed, known bool) {
+	c.t.Helper()
+	switch _, err := do(s, op); {
+	case err == nil:
+		return true, true
+	case wire.Is(err, wire.ErrUnsure):
+		if c.repeated == nil {
+			c.repeated = map[string]bool{}
+		}
+		c.repeated[op] = true
+		return false, false
+	case !wire.Is(err, wire.ErrNotActive):
+		c.t.Fatalf("propose: %v", err)
+	}
+	return false, true
 }
 
 // once leaves out what was made again: what do repeated may be there several times,

@@ -70,9 +70,9 @@ func pairFaults(t *testing.T, random *rand.Rand, rounds int) {
 	}
 	acked, unsure, _ := stop()
 	t.Logf("%s: %s; %d acknowledged, %d unsure, %d and %d listed as lost", d, strings.Join(said, ", "), len(acked), len(unsure), len(r.lost[0]), len(r.lost[1]))
+	r.do("last")
 	a, _ := r.actives()
-	must(t, r.servers[a], "last")
-	list := r.ops(a)
+	list := r.once(r.ops(a))
 	r.equal(list...)
 	count := map[string]int{}
 	for _, op := range list {

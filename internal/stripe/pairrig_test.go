@@ -188,6 +188,26 @@ func (r *pairRig) tries(once func(active, other int) bool, heal func(active, oth
 	return
 }
 
+// goesOn has a server whose partner is lost agree on op: at once, or after it ceased to be
+// active on a busy machine and went on by itself. It reports false where it waits: then it slept,
+// as far as it knows.
+func (r *pairRig) goesOn(i int, op string) (agreed bool) {
+	r.t.Helper()
+	r.until("it goes on, or knows that it slept", func() bool {
+		if r.leads(i) {
+			agreed, _ = r.try(r.servers[i], op)
+		}
+		return agreed || r.waits(i)
+	})
+	return agreed
+}
+
+// loses ends the passive one, and has the active one agree on op without it. It returns that one first.
+func (r *pairRig) loses(op string) (active, other int) {
+	r.t.Helper()
+	return r.tries(func(a, b int) bool { r.down(b); return r.goesOn(a, op) }, func(_, b int) { r.start(b) })
+}
+
 // synced returns when both servers are voters and sure of each other.
 func (r *pairRig) synced() {
 	r.t.Helper()
