@@ -8,6 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 const beat = 6 * time.Second // servers of a stripe ask a second apart
@@ -218,5 +221,72 @@ func TestABrokenConnectionIsNoRefusal(t *testing.T) {
 		if asked != c.asked || !errors.Is(err, c.want) {
 			t.Errorf("%+v: asked %d times, %v", c, asked, err)
 		}
+	}
+}
+
+// streams are TCP connections without a handshake; it keeps those that came in.
+type streams struct {
+	net.Listener
+	came chan net.Conn
+}
+
+func (s streams) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err == nil {
+		s.came <- c
+	}
+	return c, err
+}
+
+func (s streams) Dial(to raft.ServerAddress, patience time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", string(to), patience)
+}
+
+// All idle connections to the server that is to take over broke while nobody used them.
+func TestAHandOverIsToldOverANewConnection(t *testing.T) {
+	end := func() (*raft.NetworkTransport, streams) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := streams{l, make(chan net.Conn, 2*pooledStreams)}
+		n := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: s, MaxPool: pooledStreams, Timeout: time.Minute, Logger: hclog.NewNullLogger()})
+		t.Cleanup(func() { n.Close() })
+		return n, s
+	}
+	ours, _ := end()
+	theirs, came := end()
+	here := &transport{NetworkTransport: ours}
+	told := make(chan error, pooledStreams)
+	tell := func() {
+		told <- here.TimeoutNow("there", theirs.LocalAddr(), &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{})
+	}
+	for range pooledStreams { // at once, each over a connection of its own
+		go tell()
+	}
+	var asked []raft.RPC
+	for range pooledStreams {
+		asked = append(asked, <-theirs.Consumer())
+	}
+	for _, rpc := range asked {
+		rpc.Respond(&raft.TimeoutNowResponse{}, nil)
+	}
+	for range pooledStreams {
+		if err := <-told; err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range pooledStreams {
+		(<-came.came).Close()
+	}
+	go tell()
+	select {
+	case rpc := <-theirs.Consumer():
+		rpc.Respond(&raft.TimeoutNowResponse{}, nil)
+	case err := <-told:
+		t.Fatal(err)
+	}
+	if err := <-told; err != nil {
+		t.Error(err)
 	}
 }

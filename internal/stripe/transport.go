@@ -124,6 +124,12 @@ func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, arg
 	})
 }
 
+// TimeoutNow implements raft.Transport: the server that is told takes over. Told again, it
+// stands for election anew.
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return onceMore(func() error { return t.NetworkTransport.TimeoutNow(id, target, args, resp) })
+}
+
 // insist asks once more on a new connection where no answer comes for a while. A server
 // that was off the network keeps idle connections that lead nowhere, and of that
 // nobody tells it: raft would wait for callTimeout, and not be elected meanwhile.
@@ -158,7 +164,7 @@ func insist[R any](resp *R, patience time.Duration, closeIdle func(), ask func(*
 
 // onceMore repeats a question while the connection it was sent on proves to be broken:
 // raft keeps idle ones, and those to a server that was restarted since are of no use.
-// Raft itself would count that server's vote as refused.
+// Raft itself would count that server's vote as refused, and a hand-over as failed.
 func onceMore(ask func() error) (err error) {
 	for range pooledStreams + 1 {
 		var op *net.OpError
