@@ -208,6 +208,16 @@ func (r *pairRig) loses(op string) (active, other int) {
 	return r.tries(func(a, b int) bool { r.down(b); return r.goesOn(a, op) }, func(_, b int) { r.start(b) })
 }
 
+// handsOver makes the other server the active one, where i is active. On a busy machine that takes
+// more than one try.
+func (r *pairRig) handsOver(i int) bool {
+	err := r.servers[i].HandOver(r.t.Context())
+	if err != nil {
+		r.t.Log(err)
+	}
+	return err == nil
+}
+
 // synced returns when both servers are voters and sure of each other.
 func (r *pairRig) synced() {
 	r.t.Helper()
