@@ -71,7 +71,9 @@ func (l heldLog) DeleteRange(low, high uint64) error {
 		return err
 	}
 	if low <= first && high < last {
-		if high = l.held.limit(high); high < low {
+		// One more stays: raft looks at the term of the entry that a snapshot ends with,
+		// and knows it without the log only of the newest one.
+		if high = l.held.limit(max(high, 1) - 1); high < low {
 			return nil
 		}
 	}

@@ -38,7 +38,8 @@ type journal struct {
 	mu  sync.RWMutex // guards wal, which a repair replaces
 	wal *wal.WAL
 
-	last atomic.Uint64 // index of the last entry stored without an error
+	last   atomic.Uint64 // index of the last entry stored without an error
+	reread reread
 
 	early error // why a term could not be written while opening: raft's panic hides it
 
@@ -169,6 +170,7 @@ func (j *journal) repair() error {
 		return err
 	}
 	j.wal = w
+	j.reread.cut()
 	return nil
 }
 
@@ -229,6 +231,10 @@ func (j *journal) LastIndex() (index uint64, err error) {
 
 // GetLog implements raft.LogStore. A batch is verified each time it is read.
 func (j *journal) GetLog(index uint64, entry *raft.Log) error {
+	found, cuts := j.reread.get(index, entry)
+	if found {
+		return nil
+	}
 	err := j.with(func(w *wal.WAL) error { return w.GetLog(index, entry) })
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return raft.ErrLogNotFound // raft compares: only with this very error it sends a snapshot instead
@@ -239,6 +245,7 @@ func (j *journal) GetLog(index uint64, entry *raft.Log) error {
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", index, err)
 	}
+	j.reread.put(entry, cuts)
 	return nil
 }
 
@@ -276,6 +283,7 @@ func (j *journal) append(w *wal.WAL, entries []*raft.Log) error {
 		if err == nil {
 			err = w.DeleteRange(first, last)
 		}
+		j.reread.cut()
 		if err != nil {
 			return err
 		}
@@ -297,6 +305,7 @@ func (j *journal) DeleteRange(first, last uint64) error {
 	if err := j.refusal(); err != nil {
 		return err
 	}
+	defer j.reread.cut()
 	return j.with(func(w *wal.WAL) error {
 		if err := w.DeleteRange(first, last); err != nil {
 			j.fail(err)

@@ -54,7 +54,7 @@ func (d *drained) run() {
 
 // AppendEntries implements raft.AppendPipeline.
 func (d *drained) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	shorten(args)
+	shorten(args, appendBytes)
 	return d.AppendPipeline.AppendEntries(args, resp)
 }
 

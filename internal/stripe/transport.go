@@ -16,6 +16,7 @@ const (
 	pooledStreams = 3               // idle connections kept for each server
 	appendEntries = 32              // in one message, and of up to half a mebibyte each: see shorten
 	appendBytes   = 8 << 20         // in one message
+	besideBytes   = 1 << 20         // likewise, while changes are made
 )
 
 // transport is raft's own over connections of the group port. It notes who
@@ -54,12 +55,11 @@ func (t *transport) Close() error {
 	return t.NetworkTransport.Close()
 }
 
-// shorten takes from the end of a message what is beyond appendBytes: raft counts
-// entries only. It looks at what is left when it is answered, and sends the rest next.
+// shorten takes from the end of a message what is beyond limit: raft counts entries only. It looks at what is left when it is answered, and sends the rest next.
 // It returns the bytes that are left, and whether more entries follow, as it seems.
-func shorten(args *raft.AppendEntriesRequest) (size int, more bool) {
+func shorten(args *raft.AppendEntriesRequest, limit int) (size int, more bool) {
 	for i, e := range args.Entries {
-		if size+len(e.Data) > appendBytes && i > 0 {
+		if size+len(e.Data) > limit && i > 0 {
 			args.Entries = args.Entries[:i]
 			return size, true
 		}
@@ -75,9 +75,14 @@ var errOutdated = errors.New("the message is outdated: its receiver was away")
 // ten seconds after repeated failures, and would go on pausing once it is back. What
 // has waited is not sent: it says up to where all agreed long ago, and a server that was
 // away would take itself for one that has caught up. Raft makes a new message.
-// A server that catches up gets one message after the other here, at logRate beside changes.
+// A server that catches up gets one message after the other here; beside changes short ones, at
+// logRate: neither disk nor processors are taken for long at a time.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	size, more := shorten(args)
+	limit := appendBytes
+	if len(args.Entries) > 1 && t.fsm.busy() {
+		limit = besideBytes
+	}
+	size, more := shorten(args, limit)
 	heartbeat := args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
 	if !heartbeat {
 		switch waited, err := t.contact.reachable(id, args.Term); {

@@ -16,23 +16,25 @@ func TestMessagesAreBoundedByBytes(t *testing.T) {
 		}
 		return list
 	}
-	for _, c := range []struct {
-		entries []*raft.Log
-		want    int
-		size    int
-		more    bool
-	}{
-		{nil, 0, 0, false},
-		{entries(0, 0, 1), 3, 1, false},
-		{entries(make([]int, appendEntries)...), appendEntries, 0, true},
-		{entries(appendBytes), 1, appendBytes, false},
-		{entries(appendBytes+1, 1), 1, appendBytes + 1, true},
-		{entries(1, appendBytes-1, 1), 2, appendBytes, true},
-		{entries(1, appendBytes), 1, 1, true},
-	} {
-		m := raft.AppendEntriesRequest{Entries: c.entries}
-		if size, more := shorten(&m); len(m.Entries) != c.want || size != c.size || more != c.more {
-			t.Errorf("%d of %d entries with %d bytes are sent, more follow: %v; not %d with %d, %v", len(m.Entries), len(c.entries), size, more, c.want, c.size, c.more)
+	for _, limit := range []int{appendBytes, besideBytes} {
+		for _, c := range []struct {
+			entries []*raft.Log
+			want    int
+			size    int
+			more    bool
+		}{
+			{nil, 0, 0, false},
+			{entries(0, 0, 1), 3, 1, false},
+			{entries(make([]int, appendEntries)...), appendEntries, 0, true},
+			{entries(limit), 1, limit, false},
+			{entries(limit+1, 1), 1, limit + 1, true},
+			{entries(1, limit-1, 1), 2, limit, true},
+			{entries(1, limit), 1, 1, true},
+		} {
+			m := raft.AppendEntriesRequest{Entries: c.entries}
+			if size, more := shorten(&m, limit); len(m.Entries) != c.want || size != c.size || more != c.more {
+				t.Errorf("%d of %d entries with %d bytes are sent, more follow: %v; not %d with %d, %v", len(m.Entries), len(c.entries), size, more, c.want, c.size, c.more)
+			}
 		}
 	}
 }
