@@ -154,8 +154,8 @@ func (c *Client) await(ctx context.Context, k *call) error {
 	}
 	cn := c.submitLocked(k)
 	c.mu.Unlock()
-	if cn != nil {
-		c.flush(cn, k)
+	if cn != nil && c.flush(cn, k) && c.look(cn, k) {
+		return nil
 	}
 	var timer *time.Timer // of the next try
 	var again <-chan time.Time

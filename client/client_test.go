@@ -69,6 +69,8 @@ func TestManyCallers(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.conns != 1 {
 		t.Errorf("%d connections", f.conns)
 	}

@@ -21,6 +21,7 @@ type conn struct {
 	try   func(p []byte) (int, error) // nil where writing may block; for the flusher
 	r     *resp.Reader                // for the handshake, then for the reading goroutine
 	heard atomic.Uint64               // counts reads that brought bytes
+	alone *alone                      // nil where callers don't read for themselves
 
 	unwatch func() bool // undoes that Close closes nc
 
@@ -30,6 +31,7 @@ type conn struct {
 	inflight fifo   // sent and not answered, in order
 	retired  bool   // takes no more commands; closed after its last answer
 	answers  uint64 // handed out
+	lone     int    // calls in a row that were alone in flight
 	together int    // answers that were handed out with the last one
 }
 
@@ -37,13 +39,20 @@ func newConn(host string, nc net.Conn) *conn {
 	cn := &conn{host: host, nc: nc, try: newTry(nc)}
 	// A session has no size limit of its own, only its values have: replies may
 	// be larger than any command.
+	cn.alone = newAlone(nc)
 	cn.r = resp.NewReader(cn, resp.Limits{MaxBulk: 256 << 20, MaxCommand: 512 << 20})
 	return cn
 }
 
 // Read implements io.Reader for the codec.
 func (cn *conn) Read(p []byte) (int, error) {
-	n, err := cn.nc.Read(p)
+	var n int
+	var err error
+	if a := cn.alone; a != nil {
+		n, err = a.read(p, cn.r.Pending())
+	} else {
+		n, err = cn.nc.Read(p)
+	}
 	if n > 0 {
 		cn.heard.Add(1)
 	}
@@ -53,8 +62,10 @@ func (cn *conn) Read(p []byte) (int, error) {
 // flush writes what callers have gathered. The yield lets those who are about to
 // append do so first; it is what makes one system call serve many. One who calls
 // alone does without: it would only move to another thread. mine is the
-// caller's own call: once that is answered, somebody else goes on.
-func (c *Client) flush(cn *conn, mine *call) {
+// caller's own call: once that is answered, somebody else goes on. It reports
+// whether all was written and the caller's is the only call that waits for its answer,
+// as those before it were.
+func (c *Client) flush(cn *conn, mine *call) (alone bool) {
 	c.mu.Lock()
 	if cn.together > 1 || cn.inflight.len() > 1 {
 		c.mu.Unlock()
@@ -66,7 +77,7 @@ func (c *Client) flush(cn *conn, mine *call) {
 		if cn.try == nil || mine != nil && mine.state.Load() == answered {
 			c.goLocked(func() { c.flushWaiting(cn, buf, 0) })
 			c.mu.Unlock()
-			return
+			return false
 		}
 		c.mu.Unlock()
 		n, err := cn.try(buf)
@@ -78,12 +89,19 @@ func (c *Client) flush(cn *conn, mine *call) {
 		if n < len(buf) {
 			c.goLocked(func() { c.flushWaiting(cn, buf, n) })
 			c.mu.Unlock()
-			return
+			return false
 		}
 		cn.keepLocked(buf)
 	}
 	cn.flushing = false
+	if cn.inflight.len() == 1 {
+		cn.lone++
+		alone = cn.lone > lone && mine != nil && mine.state.Load() == sent && !cn.retired
+	} else {
+		cn.lone = 0
+	}
 	c.mu.Unlock()
+	return alone
 }
 
 // flushWaiting writes buf from n on and what gathers meanwhile, and may take its time.
@@ -164,7 +182,9 @@ func (c *Client) read(cn *conn) error {
 
 // next waits for an answer or a push message.
 func (cn *conn) next(a *answer) error {
+	cn.between(true)
 	list, ok, err := cn.r.ReadStrings(a.parts[:0], true)
+	cn.between(false)
 	if err != nil {
 		return err
 	}

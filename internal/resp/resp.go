@@ -137,6 +137,9 @@ func (r *Reader) Buffered() bool {
 	return done || err != nil
 }
 
+// Pending returns how many bytes have been read and are not consumed.
+func (r *Reader) Pending() int { return r.end - r.start }
+
 // take hands out the parsed command and gets ready for the next.
 func (r *Reader) take() [][]byte {
 	cmd := r.buf[r.start : r.start+r.pos : r.start+r.pos]

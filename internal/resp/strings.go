@@ -31,6 +31,21 @@ func (r *Reader) ReadStrings(dst [][]byte, wait bool) (list [][]byte, ok bool, e
 	}
 }
 
+// StringsIn is ReadStrings for bytes that somebody else has read: it returns how many
+// of them the reply takes, 0 where it is not whole or something else. A Reader that is
+// used so is used for nothing else.
+func (r *Reader) StringsIn(b []byte, dst [][]byte) (list [][]byte, n int) {
+	r.buf, r.start, r.end = b, 0, len(b)
+	if whole, _ := r.strings(); whole {
+		dst = r.cut(dst)
+		n = r.start
+	} else {
+		r.again()
+	}
+	r.buf, r.start, r.end = nil, 0, 0
+	return dst, n
+}
+
 // strings parses an array of strings, which has the form of a command, as far
 // as it has arrived. It reports whether it is whole, or whether something else comes.
 func (r *Reader) strings() (whole, other bool) {

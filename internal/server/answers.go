@@ -29,6 +29,8 @@ type answers struct {
 
 	inline   []byte    // of the reading goroutine: answers not yet handed over
 	gathered bool      // of the reading goroutine: a command may wait for hurry
+	waited   bool      // of the reading goroutine: a command has taken a slot since it last looked for the next
+	settled  bool      // of the reading goroutine: all that came before its last flush is answered and written
 	hurry    func()    // has the stripe begin with what was gathered; nil: nothing is
 	writeBy  time.Time // the deadline of writes, as set on nc; of who writes
 
@@ -90,7 +92,7 @@ func (a *answers) wait() *slot {
 		a.startFlushLocked()
 		a.changed.Wait()
 	}
-	a.gathered = true
+	a.gathered, a.waited = true, true
 	var s *slot
 	if n := len(a.free); n > 0 {
 		s, a.free = a.free[n-1], a.free[:n-1]
@@ -302,6 +304,7 @@ func (a *answers) flush() bool {
 	for a.held > a.limits.MaxOutput && !a.broken {
 		a.changed.Wait()
 	}
+	a.settled = a.first == len(a.queue) && len(a.out) == 0 && !a.writing
 	return !a.broken
 }
 

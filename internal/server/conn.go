@@ -13,6 +13,7 @@ import (
 
 	"github.com/terracotta-go/terracotta/internal/ownership"
 	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/spin"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -24,6 +25,8 @@ type conn struct {
 	id     uint64
 	since  time.Time
 	rd     *resp.Reader
+	sp     *spin.Conn      // nil where it always waits for the poller
+	gates  [2]spin.Gate    // for what comes behind an answer given at once, and behind another
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 
@@ -42,6 +45,8 @@ type conn struct {
 	redis      redisTurns
 	aside      sync.WaitGroup // commands that run beside the reading goroutine
 
+	commands int       // executed since the last call of Read
+	lone     int       // reads in a row that brought one command
 	reads    int       // calls of Read since the last command
 	began    time.Time // when the first byte of the command being read came
 	deadline time.Time // of reads, as set on nc
@@ -69,6 +74,7 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	if c.authed {
 		limits = s.cfg.Limits.input()
 	}
+	c.sp = spin.New(nc)
 	c.rd = resp.NewReader(c, limits)
 	c.rd.Share(s.input)
 	return c
@@ -124,6 +130,7 @@ func (c *conn) serve() error {
 		if len(args) == 0 {
 			continue
 		}
+		c.commands++
 		c.execute(args)
 		if c.crowded() && !c.flush() {
 			return errLeft
@@ -147,11 +154,44 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	first := !c.served && c.reads == 0
 	c.reads++
+	if n := c.look(p); n > 0 {
+		return n, nil
+	}
 	n, err := c.nc.Read(p)
 	if first && n > 1 && p[0] == 22 && p[1] == 3 {
 		return 0, errTLS
 	}
 	return n, err
+}
+
+// lone is after how many commands in a row that came alone the next one is looked for.
+const lone = 16
+
+// look waits a moment for the next command of a node that sends one at a time. What
+// has come instead of one, such as the connection's end, is found by the read behind it.
+func (c *conn) look(p []byte) (n int) {
+	if c.sp == nil {
+		return 0
+	}
+	if c.commands == 1 {
+		c.lone++
+	} else if c.commands > 1 {
+		c.lone = 0
+	}
+	gate := &c.gates[0]
+	if c.waited {
+		gate = &c.gates[1]
+	}
+	if c.member != nil && c.commands == 1 && c.lone > lone && c.settled && gate.Open() {
+		var took time.Duration
+		n, took = c.sp.Look(p)
+		gate.Note(n > 0, took)
+	}
+	if n == 0 {
+		c.sp.Rest()
+	}
+	c.commands, c.waited = 0, false
+	return n
 }
 
 var errTLS = errors.New("the peer speaks TLS and this port does not")
