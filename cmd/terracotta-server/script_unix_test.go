@@ -24,7 +24,7 @@ func TestUnwritableDataRoot(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	volume := filepath.Join(dir, "volume")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(volume, 0o555)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(volume, 0o555), os.Chmod(volume, 0o555)); err != nil {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, "terracotta-server")
@@ -32,7 +32,7 @@ func TestUnwritableDataRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(binary, self, 0o755); err != nil {
+	if err := errors.Join(os.WriteFile(binary, self, 0o755), os.Chmod(binary, 0o755)); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	cmd := exec.Command(binary) // testscript.Main runs the command of this name
