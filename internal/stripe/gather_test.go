@@ -185,7 +185,7 @@ func TestAloneInMemoryWhoComesSecondIsServed(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nobody has applied what was gathered meanwhile")
 	}
 	third := hold("three")

@@ -89,13 +89,13 @@ func TestVerifyingASnapshotIsGivenUpToo(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it waits for the whole file")
 	}
 	close(e.allow)
 	select {
 	case <-e.closed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the file stays open")
 	}
 }
