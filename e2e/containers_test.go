@@ -136,7 +136,7 @@ func startServer(t *testing.T, nw *testcontainers.DockerNetwork, options ...opti
 func configure(t *testing.T, nw *testcontainers.DockerNetwork, doc []byte) (int, string) {
 	t.Helper()
 	return oneShot(t, toolImage, accept, network.WithNetwork(nil, nw), file("/licenses/license.xml", doc),
-		testcontainers.WithCmd("-t", "20000", "configure", "-n", "MyCluster", "-s", "terracotta"))
+		testcontainers.WithCmd("-t", "60000", "configure", "-n", "MyCluster", "-s", "terracotta"))
 }
 
 func mustConfigure(t *testing.T, nw *testcontainers.DockerNetwork) {
