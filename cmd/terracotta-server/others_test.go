@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"slices"
 	"strings"
 	"testing"
 
@@ -59,26 +58,27 @@ func TestJoinOthers(t *testing.T) {
 	if strings.Contains(said.String(), "FAILOVER PRIORITY") {
 		t.Errorf("of a pair it says %s", said.String())
 	}
-	three := pairConfig(0)
-	three.Stripe.Servers = append(slices.Clone(three.Stripe.Servers), three.Stripe.Servers[1])
-	three.Stripe.Servers[2].Name = "tc3"
-	var triple stripe.Config
-	if err := joinOthers(&triple, three, st, three.Logger(&said)); err != nil {
-		t.Fatal(err)
-	}
-	defer triple.Listener.Close()
-	if !strings.Contains(said.String(), "FAILOVER PRIORITY: failover-priority availability is for a pair of servers") {
-		t.Errorf("it says %s", said.String())
-	}
-	voters := pairConfig(0)
-	voters.Stripe.FailoverPriority, voters.Stripe.Voters = stripe.Consistency, 1
-	var third stripe.Config
-	if err := joinOthers(&third, voters, st, voters.Logger(&said)); err != nil {
-		t.Fatal(err)
-	}
-	defer third.Listener.Close()
-	if !strings.Contains(said.String(), "FAILOVER PRIORITY: failover-priority consistency names external voters") {
-		t.Errorf("it says %s", said.String())
+	for want, change := range map[string]func(*wire.StripeConfig){
+		"failover-priority availability is for a pair of servers": func(s *wire.StripeConfig) {
+			third := s.Servers[1]
+			third.Name = "tc3"
+			s.Servers = append(s.Servers, third)
+		},
+		"failover-priority consistency names external voters": func(s *wire.StripeConfig) {
+			s.FailoverPriority, s.Voters = stripe.Consistency, 1
+		},
+	} {
+		other := pairConfig(0)
+		change(&other.Stripe)
+		var said bytes.Buffer
+		var c stripe.Config
+		if err := joinOthers(&c, other, st, other.Logger(&said)); err != nil {
+			t.Fatal(err)
+		}
+		c.Listener.Close()
+		if !strings.Contains(said.String(), "FAILOVER PRIORITY: "+want) {
+			t.Errorf("no %q in %s", want, said.String())
+		}
 	}
 	var sole stripe.Config
 	cfg.Stripe.Servers = cfg.Stripe.Servers[:1]
