@@ -50,28 +50,31 @@ func TestTheREADMEsThreeServers(t *testing.T) {
 
 		// The one that is active now is stopped.
 		out := p.mustRun(t, "--env-file", "docker/triple.env", "run", "--rm", "tool", "status", "-n", "MyCluster", "-s", "terracotta-1")
-		active, states := "", statesOf(out)
-		for name, state := range states {
-			if strings.HasPrefix(state, "ACTIVE") {
-				active = name
-			}
-		}
-		if active == "" || active == "terracotta-1" || states["terracotta-1"] != "PASSIVE" || len(states) != 3 {
+		states := statesOf(out)
+		if states["terracotta-1"] != "PASSIVE" || len(states) != 3 {
 			t.Fatalf("terracotta-1 was killed and is back, and the servers are %v:\n%s", states, out)
 		}
-		s.goesOn()
-		id := p.container(t, active).ID
-		if out, code := docker(t, root, "stop", id); code != 0 {
-			t.Fatalf("docker stop: %s", out)
+		for try := 1; ; try++ { // once, but on a machine so busy that nobody takes over in time
+			active := p.active(t, []string{"terracotta-1", "terracotta-2", "terracotta-3"})
+			s.goesOn()
+			id := p.container(t, active).ID
+			if out, code := docker(t, root, "stop", id); code != 0 {
+				t.Fatalf("docker stop: %s", out)
+			}
+			t.Logf("%s stopped: the longest request took %v", active, s.goesOn())
+			said, _ := docker(t, root, "logs", id)
+			if out, code := docker(t, root, "start", id); code != 0 {
+				t.Fatalf("docker start: %s", out)
+			}
+			p.mustBeReady(t, "MANAGEMENT"+strings.TrimPrefix(strings.TrimPrefix(active, "terracotta-"), "1")+"_PORT")
+			s.goesOn()
+			if strings.Contains(said, "another server has taken over") {
+				break
+			}
+			if try == 3 {
+				t.Fatalf("it did not hand over:\n%s", said)
+			}
 		}
-		t.Logf("%s stopped: the longest request took %v", active, s.goesOn())
-		said, _ := docker(t, root, "logs", id)
-		mustContain(t, said, "another server has taken over")
-		if out, code := docker(t, root, "start", id); code != 0 {
-			t.Fatalf("docker start: %s", out)
-		}
-		p.mustBeReady(t, "MANAGEMENT"+strings.TrimPrefix(active, "terracotta-")+"_PORT")
-		s.goesOn()
 		s.end()
 		if out, code := command(t, root, append(p.env, "PROFILE=triple"), "make", "down"); code != 0 {
 			t.Fatalf("make down: %s", out)
