@@ -3,10 +3,12 @@
 package spin
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,11 +47,32 @@ type Conn struct {
 // left for the others.
 var looking atomic.Int32
 
+// tells reports whether this system tells the poller, when Rest lets it be told again,
+// of what has come before: Linux does from 4.18 on.
+var tells = sync.OnceValue(func() bool {
+	var u syscall.Utsname
+	if syscall.Uname(&u) != nil {
+		return false
+	}
+	release := make([]byte, 0, len(u.Release))
+	for _, c := range u.Release {
+		release = append(release, byte(c))
+	}
+	return since418(string(release))
+})
+
+// since418 reads a release such as 6.1.0-18-amd64.
+func since418(release string) bool {
+	var major, minor int
+	n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return n == 2 && (major > 4 || major == 4 && minor >= 18)
+}
+
 // New returns nil where nc cannot be looked at.
 func New(nc net.Conn) *Conn {
 	limit := runtime.GOMAXPROCS(0) / 2
 	tcp, ok := nc.(*net.TCPConn)
-	if !ok || limit == 0 {
+	if !ok || limit == 0 || !tells() {
 		return nil
 	}
 	raw, err := tcp.SyscallConn()
