@@ -35,8 +35,9 @@ type journal struct {
 	here   func() error    // whether the data root is still there
 	change func(ill error) // called with nil when well again, under state; must not block
 
-	mu  sync.RWMutex // guards wal, which a repair replaces
-	wal *wal.WAL
+	mu      sync.RWMutex // guards what follows, which a repair replaces
+	wal     *wal.WAL
+	removal *lateRemoval // of wal
 
 	last   atomic.Uint64 // index of the last entry stored without an error
 	reread reread
@@ -64,12 +65,11 @@ func openJournal(files logFiles, log *slog.Logger, change func(error), here func
 	if err != nil {
 		return nil, err
 	}
-	j.wal = w
 	last, err := w.LastIndex()
 	if err != nil {
-		w.Close()
-		return nil, err
+		return nil, errors.Join(err, j.end(w))
 	}
+	j.wal = w
 	j.last.Store(last)
 	return j, nil
 }
@@ -84,8 +84,18 @@ func (j *journal) open() (w *wal.WAL, err error) {
 	if err := j.mendTail(j.log); err != nil {
 		return nil, err
 	}
-	return wal.Open(j.dir, wal.WithLogger(j.hclog), wal.WithSegmentSize(j.size), wal.WithMetaStore(j.meta()),
-		wal.WithSegmentFiler(segment.NewFiler(j.dir, j.vfs)))
+	j.removal = removeLate(j.vfs, j.log)
+	w, err = wal.Open(j.dir, wal.WithLogger(j.hclog), wal.WithSegmentSize(j.size), wal.WithMetaStore(j.meta()),
+		wal.WithSegmentFiler(segment.NewFiler(j.dir, j.removal)))
+	j.removal.opened()
+	return w, err
+}
+
+// end closes what open has returned.
+func (j *journal) end(w *wal.WAL) error {
+	err := w.Close()
+	j.removal.end()
+	return err
 }
 
 // run lets errors of the disk be survived from here on.
@@ -150,7 +160,7 @@ func (j *journal) repair() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.wal != nil {
-		j.wal.Close()
+		j.end(j.wal)
 		j.wal = nil
 	}
 	w, err := j.open()
@@ -166,7 +176,7 @@ func (j *journal) repair() error {
 		err = fmt.Errorf("the log there ends at entry %d, and entry %d was acknowledged: bring the right folder back, or restart this server to start from the one that is there", last, keep)
 	}
 	if err != nil {
-		w.Close()
+		j.end(w)
 		return err
 	}
 	j.wal = w
@@ -200,7 +210,7 @@ func (j *journal) close() error {
 	if j.wal == nil {
 		return nil
 	}
-	err := j.wal.Close()
+	err := j.end(j.wal)
 	j.wal = nil
 	return err
 }
