@@ -206,6 +206,7 @@ func TestPairHandsOverAndEndsAtOnce(t *testing.T) {
 		r.synced()
 		a, b = r.actives()
 	}
+	r.links[b][a].set(false, false, 0)
 	r.start(a)
 	r.synced()
 	r.equal("one", "two")

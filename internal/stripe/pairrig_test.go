@@ -142,10 +142,11 @@ func (r *pairRig) tend() {
 	}
 }
 
-// until waits, and restarts servers whose data is set aside.
+// until waits, and restarts servers whose data is set aside. A machine that is busy with much
+// else parts a pair again and again before it is one.
 func (r *pairRig) until(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		r.tend()
 		if time.Now().After(end) {
 			for i, s := range r.servers {
@@ -156,7 +157,7 @@ func (r *pairRig) until(what string, ok func() bool) {
 					r.t.Logf("%+v", s.Status())
 				}
 			}
-			r.t.Fatalf("not within a minute: %s", what)
+			r.t.Fatalf("not within three minutes: %s", what)
 		}
 	}
 }
