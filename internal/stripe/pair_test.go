@@ -108,11 +108,12 @@ func TestPairOldPassiveWaitsForItsPartnerOrForPromote(t *testing.T) {
 	if !r.leads(b) {
 		t.Error("the promoted one has to give way")
 	}
-	if l := r.lost[a]; len(l) != 1 || l[0].Key != "three" {
-		t.Errorf("what was lost is listed as %v", l)
+	lost := r.lost[a]
+	if len(lost) == 0 || len(lost) > 1 && !r.repeated["three"] || slices.ContainsFunc(lost, func(l LostChange) bool { return l.Key != "three" }) {
+		t.Errorf("what was lost is listed as %v", lost)
 	}
 	r.equal("one", "two", "four")
-	if l := r.servers[a].Status().Lost; l == nil || l.Changes != 1 {
+	if l := r.servers[a].Status().Lost; l == nil || l.Changes != len(lost) {
 		t.Errorf("status tells of %+v", l)
 	}
 }
