@@ -10,9 +10,9 @@ import (
 // aheadBytes is how far the log's file is written with zeros before its end.
 const aheadBytes = 1 << 20
 
-// aheadFS makes Sync of the log's files cheap. They are allocated whole, but a block
-// that was only allocated is noted in the file system's journal when it is written for
-// the first time, and a Sync waits for that journal as well. So a write that comes into
+// aheadFS makes Sync of the log's files cheap. They are allocated whole, but that a block
+// is in use the file system notes elsewhere, mostly in its journal, when it is written for
+// the first time, and a Sync waits for that as well. So a write that comes into
 // new blocks writes zeros behind itself, which is what these blocks read as anyway, and
 // the next Syncs have only data to write. They are fdatasync(2), where there is that.
 type aheadFS struct{ types.VFS }
