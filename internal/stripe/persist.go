@@ -55,6 +55,15 @@ func readSnapshotHead(r *bufio.Reader) (past history, format int, err error) {
 	return nil, 0, fmt.Errorf("snapshot of format %d: %w", kind, errLater)
 }
 
+// readHead is readSnapshotHead, and an error where this software does not read the rest.
+func (f *fsm) readHead(r *bufio.Reader) (past history, format int, err error) {
+	past, format, err = readSnapshotHead(r)
+	if err == nil {
+		err = f.reads(format)
+	}
+	return past, format, err
+}
+
 // Snapshot implements raft.FSM. It is quick: the writing is Persist's.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if p := f.damage.Load(); p != nil {
@@ -88,11 +97,8 @@ func (f *fsm) Restore(r io.ReadCloser) (err error) {
 	}
 	in := &progressReader{ctx: f.starting, r: source, log: f.log, what: "restoring the snapshot", next: time.Now().Add(progressInterval)}
 	buf := bufio.NewReaderSize(in, 256<<10)
-	past, format, err := readSnapshotHead(buf)
+	past, format, err := f.readHead(buf)
 	if err != nil {
-		return err
-	}
-	if err := f.reads(format); err != nil {
 		return err
 	}
 	f.turn.Lock()

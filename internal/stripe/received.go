@@ -82,11 +82,7 @@ func (r *received) Cancel() error {
 // verify reports whether r is a snapshot that Restore can read.
 func (f *fsm) verify(r io.Reader) error {
 	buf := bufio.NewReaderSize(r, 64<<10)
-	_, format, err := readSnapshotHead(buf)
-	if err != nil {
-		return err
-	}
-	if err := f.reads(format); err != nil {
+	if _, _, err := f.readHead(buf); err != nil {
 		return err
 	}
 	return f.m.Verify(buf)

@@ -10,14 +10,6 @@ import (
 // The wire is a promise to nodes and servers of other builds: when this fails, either
 // the change was not meant, or Version has to rise, and what stands here with it.
 func TestTheWireIsWhatItWas(t *testing.T) {
-	create := Create{write, time.Second, 0, []byte("ann"), set}
-	commit := Commit{write, KeepIdle, set, [][]byte{[]byte("gone")}}
-	invalidate := Invalidate{write, []byte("logout")}
-	renew := Renew{write, []byte("aB3.new"), 5 * time.Second, true, []byte("ann")}
-	load := Load{write.Dataset, write.Key, node, LoadRead, nil}
-	open := Open{write.Dataset, []byte("offheap-1"), []byte("dataroot-1"), 64, []byte("shop,eu"), []byte("none")}
-	join := Join{node, 2, 5, []byte("host-a")}
-	leave := Leave{node}
 	session := Session{[]byte("k"), write.Token, true, 9, time.Hour, 0, time.Minute, KeepIdle, []byte("ann"), set}
 	outcome := Outcome{Version: 3, Existed: true, Token: write.Token, Dropped: [][]byte{[]byte("a"), []byte("b")}}
 	joined := Joined{1, "s1", "MyCluster", 2 * time.Second, 8 << 20}

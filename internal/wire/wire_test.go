@@ -12,18 +12,19 @@ var (
 	node  = NodeID{1, 2, 3, 15: 9}
 	write = Write{Dataset: []byte("carts"), Key: []byte("aB3.key"), Node: node, Seq: 7, Low: 3, Token: Token{1, 2, 3, math.MaxUint64}}
 	set   = []Attribute{{[]byte("cart"), []byte("\x00\r\n$")}, {[]byte("b"), []byte{}}}
+
+	create     = Create{write, time.Second, 0, []byte("ann"), set}
+	commit     = Commit{write, KeepIdle, set, [][]byte{[]byte("gone")}}
+	invalidate = Invalidate{write, []byte("logout")}
+	renew      = Renew{write, []byte("aB3.new"), 5 * time.Second, true, []byte("ann")}
+	load       = Load{write.Dataset, write.Key, node, LoadRead, nil}
+	open       = Open{write.Dataset, []byte("offheap-1"), []byte("dataroot-1"), 64, []byte("shop,eu"), []byte("none")}
+	join       = Join{node, 2, 5, []byte("host-a")}
+	leave      = Leave{node}
 )
 
 // What AppendArgs writes, Parse reads back unchanged.
 func TestCommandsThereAndBack(t *testing.T) {
-	create := Create{write, time.Second, 0, []byte("ann"), set}
-	commit := Commit{write, KeepIdle, set, [][]byte{[]byte("gone")}}
-	invalidate := Invalidate{write, []byte("logout")}
-	renew := Renew{write, []byte("aB3.new"), 5 * time.Second, true, []byte("ann")}
-	load := Load{write.Dataset, write.Key, node, LoadRead, nil}
-	open := Open{write.Dataset, []byte("offheap-1"), []byte("dataroot-1"), 64, []byte("shop,eu"), []byte("none")}
-	join := Join{node, 2, 5, []byte("host-a")}
-
 	check := func(cmd string, args [][]byte, want any, parse func([][]byte) (any, error)) {
 		t.Helper()
 		if string(args[0]) != cmd {
@@ -48,7 +49,6 @@ func TestCommandsThereAndBack(t *testing.T) {
 	check(CmdRenew, renew.AppendArgs(nil), renew, func(a [][]byte) (any, error) { return ParseRenew(a) })
 	check(CmdLoad, load.AppendArgs(nil), load, func(a [][]byte) (any, error) { return ParseLoad(a) })
 	check(CmdOpen, open.AppendArgs(nil), open, func(a [][]byte) (any, error) { return ParseOpen(a) })
-	leave := Leave{node}
 	check(CmdLeave, leave.AppendArgs(nil), leave, func(a [][]byte) (any, error) { return ParseLeave(a) })
 	check(CmdJoin, join.AppendArgs(nil), join, func(a [][]byte) (any, error) { return ParseJoin(a) })
 }
