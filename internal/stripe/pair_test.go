@@ -192,7 +192,7 @@ func TestPairHandsOverAndEndsAtOnce(t *testing.T) {
 	for try := 0; ; try++ {
 		before := r.servers[b].fsm.history().tip()
 		r.links[b][a].set(false, false, 100*time.Millisecond)
-		r.until("it hands over", func() bool { return r.handsOver(a) })
+		r.until("it hands over", func() bool { return r.handsOver(a) || r.leads(b) })
 		r.kill(a)
 		r.until("the other is active, or knows that it slept", func() bool { return r.leads(b) || r.waits(b) })
 		tip := r.servers[b].fsm.history().tip()
