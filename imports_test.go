@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 	"websessions":        {"client", "internal/wire"},
 	"config":             {"websessions", "internal/wire"},
 	"internal/store":     {"internal/wire"},
-	"internal/stripe":    {"internal/store", "internal/wire"},
+	"internal/stripe":    {"internal/stripe/raftlog", "internal/store", "internal/wire"},
 	"internal/ownership": {"internal/stripe", "internal/store", "internal/wire"},
 	"internal/server": {"internal/ownership", "internal/stripe", "internal/store", "internal/resp",
 		"internal/spin", "internal/wire", "license", "config"},

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 )
 
 // A backup is one stream:
@@ -230,16 +232,15 @@ func restoreInto(dir string, r io.Reader) (err error) {
 	}
 	defer func() { err = errors.Join(err, root.close()) }()
 	quiet := slog.New(slog.DiscardHandler)
-	files := logFiles{dir: filepath.Join(dir, walFolder)}.withDefaults()
-	j, err := openJournal(files, quiet, func(error) {}, root.present)
+	j, err := raftlog.Open(raftlog.Options{Files: raftlog.Files{Dir: filepath.Join(dir, walFolder), SyncDir: syncDir}})
 	if err != nil {
 		return err
 	}
 	// Terms go on from the backup's, so that nothing of the old life is taken for the new one's.
 	if err := j.SetUint64([]byte("CurrentTerm"), info.Term); err != nil {
-		return errors.Join(err, j.close())
+		return errors.Join(err, j.Close())
 	}
-	if err := j.close(); err != nil {
+	if err := j.Close(); err != nil {
 		return err
 	}
 	store, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, hclogTo(quiet))

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 )
 
 // Checked is what Check has found.
@@ -209,4 +210,81 @@ func (c *checker) snapshot(dir string, d description, newest bool) error {
 		return errors.New("it is damaged: its checksum does not match")
 	}
 	return restored
+}
+
+// log verifies the log, and applies what follows the snapshot.
+func (c *checker) log() {
+	l, err := raftlog.Check(c.ctx, filepath.Join(c.dir, walFolder), c.lazy, c.entry)
+	c.Mended = append(c.Mended, l.Mended...)
+	switch {
+	case err != nil:
+		c.fault("%v", err)
+		return
+	case l.None && c.snap == 0:
+		c.line("log: none, the server was never started")
+		return
+	case l.None:
+		c.fault("the log is missing")
+		return
+	case l.First == 0 && l.Term > 1 && c.snap == 0:
+		c.fault("the log is empty, and this server has voted in term %d", l.Term)
+	case l.First > c.snap+1:
+		c.fault("entries %d to %d are missing between the snapshot and the log", c.snap+1, l.First-1)
+	case l.First > 0 && l.Last < c.snap:
+		c.Mended = append(c.Mended, fmt.Sprintf("the log ends with entry %d, before the snapshot: the disk lost what it said was written, and acknowledged changes may be missing", l.Last))
+	}
+	if l.First > 0 {
+		c.line("log: %d files, entries %d to %d, term %d", l.Files, l.First, l.Last, l.Term)
+	} else {
+		c.line("log: empty, term %d", l.Term)
+	}
+}
+
+// entry verifies an entry of the log, and applies it if it follows the snapshot.
+func (c *checker) entry(e *raft.Log) error {
+	index := e.Index
+	switch {
+	case index > c.snap && e.Term < c.term:
+		return fmt.Errorf("its term is %d, after %d", e.Term, c.term)
+	case index <= c.snap && e.Type != raft.LogCommand:
+		return nil
+	}
+	if e.Type == raft.LogCommand {
+		if err := checkEnvelope(e.Data); err != nil {
+			return err
+		}
+	}
+	if index <= c.snap {
+		return nil
+	}
+	c.last, c.term = index, e.Term
+	if e.Type == raft.LogConfiguration {
+		c.members = raft.DecodeConfiguration(e.Data) // the commit's checksum is right: it does not panic
+	}
+	if e.Type != raft.LogCommand || len(c.Faults) > 0 {
+		return nil
+	}
+	if e.Data[0] == entryFormat {
+		_, format := envelopeTime(e.Data)
+		return (&fsm{newest: formatNewest}).reads(format)
+	}
+	if e.Data[0] == entryIncarnation {
+		i, err := parseIncarnation(e.Data)
+		c.line("entry %d: incarnation %v begins", index, i)
+		return err
+	}
+	if now, _ := envelopeTime(e.Data); now < c.time {
+		return fmt.Errorf("its log time is %d, after %d", now, c.time)
+	}
+	unknown := false
+	err := openEnvelope(e.Data, func(now store.Time, op []byte) {
+		if unknown = unknown || !c.m.Knows(op); !unknown {
+			c.time = now
+			c.m.Apply(now, op)
+		}
+	})
+	if err == nil && unknown {
+		err = errUnknown
+	}
+	return err
 }

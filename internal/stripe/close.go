@@ -38,7 +38,7 @@ func (s *Stripe) close() error {
 	close(s.stop)
 	s.contact.close()
 	if s.journal != nil {
-		s.journal.release()
+		s.journal.Release()
 	}
 	if s.group != nil {
 		s.group.Close()
@@ -85,10 +85,7 @@ func (s *Stripe) giveUp() {
 func (s *Stripe) closeFiles() error {
 	var errs []error
 	if s.journal != nil {
-		errs = append(errs, s.journal.close())
-	}
-	if s.disk != nil {
-		s.disk.close()
+		errs = append(errs, s.journal.Close())
 	}
 	if errors.Join(errs...) == nil && s.ill.Load() == nil {
 		s.unmarkRunning()

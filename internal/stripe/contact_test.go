@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 )
 
 func config(voters string, others string) raft.Configuration {
@@ -158,7 +160,7 @@ func TestCallsWaitForASilentServer(t *testing.T) {
 // The log is not cut short while somebody needs it.
 func TestTheLogIsHeldForWhoGetsASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &memoryLog{}
+		m := &raftlog.Memory{}
 		l := heldLog{m, new(hold)}
 		for i := uint64(1); i <= 20; i++ {
 			if err := l.StoreLog(&raft.Log{Index: i, Data: []byte{1}}); err != nil {

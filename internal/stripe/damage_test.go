@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -12,13 +13,15 @@ import (
 
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 )
 
 // written makes a data root with n operations in it and returns them.
 func written(t *testing.T, n int, snapshotAt ...int) (dir string, ops []string) {
 	t.Helper()
 	dir = t.TempDir()
-	s, _ := start(t, Config{Dir: dir}, parts{files: logFiles{vfs: hasty{fs.New()}}})
+	s, _ := start(t, Config{Dir: dir}, parts{files: raftlog.Files{VFS: hasty{fs.New()}}})
 	form(t, s)
 	ops = numbered("op", n)
 	for i, op := range ops {
@@ -109,6 +112,14 @@ func opened(t *testing.T, dir string) ([]string, error) {
 	return l.list(), nil
 }
 
+// The head of a file of the log, and the unit that the rest of it consists of.
+const logHead, frame = 32, 8
+
+// used returns how far a file of the log is written.
+func used(b []byte) int {
+	return (len(bytes.TrimRight(b, "\x00")) + frame - 1) / frame * frame
+}
+
 func refusedWith(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if err == nil {
@@ -121,52 +132,15 @@ func refusedWith(t *testing.T, err error, words ...string) {
 	}
 }
 
-// A write that a crash cut off, anywhere, is taken off, and the log goes on.
-func TestTornTailIsCutBack(t *testing.T) {
-	t.Parallel()
-	for _, there := range []int{1, 9, 100} {
-		dir, ops := written(t, 20)
-		change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
-			end := walk(b).end
-			torn := append([]byte(nil), b[walHeader:walHeader+there]...) // as a batch begins
-			copy(b[end:], torn)
-			return b
-		})
-		cutBack(t, dir, ops)
-	}
-	// The last write, cut off or with a hole.
-	for _, missing := range []int{1, 8, 16, 40} {
-		dir, ops := written(t, 20)
-		change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
-			end := walk(b).end
-			for i := end - missing; i < end-missing/2; i++ {
-				b[i] ^= 0xff
-			}
-			return b
-		})
-		cutBack(t, dir, ops[:19])
-	}
-}
-
-func cutBack(t *testing.T, dir string, want []string) {
-	t.Helper()
-	for range 2 {
-		want = append(slices.Clip(want), "one more")
-		if got, err := opened(t, dir); err != nil || !slices.Equal(got, want) {
-			t.Fatalf("%d operations, not %d: %v", len(got), len(want), err)
-		}
-	}
-}
-
 // Damage before the end of what was acknowledged is refused, wherever it is.
 func TestDamagedLogIsRefused(t *testing.T) {
 	t.Parallel()
 	dir, ops := written(t, 20)
 	file := onlyFile(t, dir, walFolder, "*.wal")
 	good := beginning(t, file)
-	end := walk(good).end
+	end := used(good)
 	last := end - 200 // well inside the last but one commit
-	for off := walHeader; off < last; off += 131 {
+	for off := logHead; off < last; off += 131 {
 		change(t, file, func(b []byte) []byte { b[off] ^= 4; return b })
 		got, err := opened(t, dir)
 		switch {
@@ -176,38 +150,6 @@ func TestDamagedLogIsRefused(t *testing.T) {
 			t.Fatalf("a flipped bit at byte %d of %d was not noticed: %d operations", off, end, len(got))
 		}
 		change(t, file, func([]byte) []byte { return good })
-	}
-}
-
-// A crash between the sealing of a file and the note about it, which raft-wal
-// v0.4.2 by itself never gets over.
-func TestCrashDuringChangeOfFiles(t *testing.T) {
-	t.Parallel()
-	dir, ops := written(t, 20)
-	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte { return sealFile(b) })
-	for i := range 2 {
-		got, err := opened(t, dir)
-		if err != nil || len(got) != len(ops)+1+i {
-			t.Fatalf("%d operations, %v", len(got), err)
-		}
-	}
-	if list, _ := filepath.Glob(filepath.Join(dir, walFolder, "*.wal")); len(list) != 2 {
-		t.Errorf("log files: %v", list)
-	}
-}
-
-// The same, with the sealing itself cut off by the crash.
-func TestCrashDuringSealing(t *testing.T) {
-	t.Parallel()
-	dir, ops := written(t, 20)
-	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
-		b = sealFile(b)
-		clear(b[walk(b).end-frameAlign:]) // all but the commit
-		return b
-	})
-	got, err := opened(t, dir)
-	if err != nil || len(got) != len(ops)+1 {
-		t.Fatalf("%d operations, %v", len(got), err)
 	}
 }
 
@@ -326,7 +268,7 @@ func TestLogThatEndsBeforeTheSnapshot(t *testing.T) {
 	t.Parallel()
 	dir, ops := written(t, 20, 19)
 	change(t, onlyFile(t, dir, walFolder, "*.wal"), func(b []byte) []byte {
-		clear(b[walHeader+(walk(b).end-walHeader)/2/frameAlign*frameAlign:])
+		clear(b[used(b)/2/frame*frame:])
 		return b
 	})
 	for i := range 2 {

@@ -164,7 +164,7 @@ func (s *Stripe) rootWatcher() {
 			return
 		case <-tick.C:
 			if err := s.root.present(); err != nil {
-				s.journal.fail(err)
+				s.journal.Fail(err)
 			}
 		}
 	}

@@ -15,35 +15,31 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-// illFS is a file system that fails every write while it is ill.
-type illFS struct {
-	types.VFS
+// illDisk is a disk that fails every write while it is ill.
+type illDisk struct {
 	ill      atomic.Pointer[error]
 	syncOnly atomic.Bool // what is written gets there whole, only nobody knows
 }
 
-func newIllFS() *illFS {
-	f := &illFS{}
-	f.VFS = faultyFS{fs.New(), f.fault}
-	return f
-}
+func (f *illDisk) files() raftlog.Files { return raftlog.Files{}.Failing(f.fault) }
 
-func (f *illFS) fall(err error) { f.ill.Store(&err) }
-func (f *illFS) heal()          { f.ill.Store(nil) }
-func (f *illFS) err() error {
+func (f *illDisk) fall(err error) { f.ill.Store(&err) }
+func (f *illDisk) heal()          { f.ill.Store(nil) }
+func (f *illDisk) err() error {
 	if p := f.ill.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
 
-func (f *illFS) fault(sync bool) error {
+func (f *illDisk) fault(sync bool) error {
 	if !sync && f.syncOnly.Load() {
 		return nil
 	}
@@ -53,8 +49,8 @@ func (f *illFS) fault(sync bool) error {
 // A disk that cannot be written refuses changes, is said so, keeps reads going,
 // and is taken into use again by itself; nothing acknowledged is lost.
 func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
-	dir, disk := t.TempDir(), newIllFS()
-	s, l := start(t, Config{Dir: dir}, parts{files: logFiles{vfs: disk}})
+	dir, disk := t.TempDir(), new(illDisk)
+	s, l := start(t, Config{Dir: dir}, parts{files: disk.files()})
 	form(t, s)
 	want := numbered("before", 50)
 	for _, op := range want {
@@ -98,8 +94,8 @@ func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
 }
 
 func TestCloseWithAFullDiskIsQuick(t *testing.T) {
-	disk := newIllFS()
-	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: disk}})
+	disk := new(illDisk)
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: disk.files()})
 	form(t, s)
 	must(t, s, "a")
 	disk.fall(syscall.EROFS)
@@ -138,34 +134,6 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks)
 	}
-}
-
-// Raft panics where its term cannot be kept, so the writer of terms waits.
-func TestTheTermWaitsForTheDisk(t *testing.T) {
-	disk := newIllFS()
-	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: disk}})
-	form(t, s)
-	disk.fall(syscall.EIO)
-	s.journal.mu.Lock() // as a repair leaves it that could not open the log again
-	s.journal.wal.Close()
-	s.journal.wal = nil
-	s.journal.mu.Unlock()
-	kept := make(chan error, 1)
-	go func() { kept <- s.journal.SetUint64([]byte("term of the test"), 7) }()
-	eventually(t, "the disk is known to be ill", func() bool { return s.Status().DiskError != "" })
-	select {
-	case err := <-kept:
-		t.Fatalf("the term was not kept, and its writer was told %v", err)
-	case <-time.After(2 * probeInterval):
-	}
-	disk.heal()
-	if err := <-kept; err != nil {
-		t.Fatal(err)
-	}
-	if got, err := s.journal.GetUint64([]byte("term of the test")); got != 7 || err != nil {
-		t.Errorf("kept %d, %v", got, err)
-	}
-	eventually(t, "writes are taken again", func() bool { _, err := do(s, "c"); return err == nil })
 }
 
 // endless is a machine whose snapshots take for ever to write.
@@ -220,27 +188,26 @@ func TestCloseDuringASnapshotIsQuick(t *testing.T) {
 // A term that cannot be written at the start is the disk's fault, and nobody is
 // told to throw the data away.
 func TestFullDiskAtTheStartIsNotCalledDamage(t *testing.T) {
-	s := &Stripe{cfg: Config{Dir: t.TempDir(), Timers: Timers{Heartbeat: soleHeartbeat, Election: soleHeartbeat, Lease: soleHeartbeat}}, log: testLog(t), id: "x", fsm: &fsm{}, journal: &journal{early: syscall.ENOSPC}}
-	err := s.startRaft(storage{panics{}, panics{}, raft.NewDiscardSnapshotStore()}, parts{trailing: 1})
+	dir := t.TempDir()
+	full := func() types.MetaStore { return fullMeta{&metadb.BoltMetaDB{}} }
+	j, err := raftlog.Open(raftlog.Options{Files: raftlog.Files{Dir: dir, Meta: full, SyncDir: syncDir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	timers := Timers{Heartbeat: soleHeartbeat, Election: soleHeartbeat, Lease: soleHeartbeat}
+	s := &Stripe{cfg: Config{Dir: dir, Timers: timers}, log: testLog(t), id: "x", fsm: &fsm{}, journal: j}
+	err = s.startRaft(storage{j, j, raft.NewDiscardSnapshotStore()}, parts{trailing: 1})
 	refusedWith(t, err, "is full", "enlarge the volume")
 	if strings.Contains(err.Error(), "move it away") {
 		t.Errorf("bad advice: %v", err)
 	}
 }
 
-// panics is a store in which raft finds nothing and can write nothing.
-type panics struct{}
+// fullMeta is a list of the log's files on a disk that has no room for a term.
+type fullMeta struct{ types.MetaStore }
 
-func (panics) GetUint64([]byte) (uint64, error) { return 1, nil }
-func (panics) LastIndex() (uint64, error)       { return 0, nil }
-func (panics) SetUint64([]byte, uint64) error   { return syscall.ENOSPC }
-func (panics) StoreLog(*raft.Log) error         { return syscall.ENOSPC }
-func (panics) StoreLogs([]*raft.Log) error      { return syscall.ENOSPC }
-func (panics) GetLog(uint64, *raft.Log) error   { return raft.ErrLogNotFound }
-func (panics) Get([]byte) ([]byte, error)       { return nil, nil }
-func (panics) Set([]byte, []byte) error         { return syscall.ENOSPC }
-func (panics) FirstIndex() (uint64, error)      { return 0, nil }
-func (panics) DeleteRange(_, _ uint64) error    { return nil }
+func (fullMeta) SetStable(_, _ []byte) error { return syscall.ENOSPC }
 
 // A data root that is taken away refuses changes, and serves again when it is back.
 func TestVanishedDataRoot(t *testing.T) {

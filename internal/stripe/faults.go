@@ -1,10 +1,6 @@
 package stripe
 
-import (
-	"time"
-
-	"github.com/hashicorp/raft-wal/types"
-)
+import "time"
 
 // Faults are what a test lets go wrong with a server. nil functions: nothing. They
 // are called by many goroutines at once.
@@ -25,48 +21,7 @@ func (f *Faults) upon(p parts) parts {
 		p.clock.wall = f.Wall
 	}
 	if f.Disk != nil {
-		p.files.vfs = faultyFS{p.files.vfs, f.Disk}
+		p.files = p.files.Failing(f.Disk)
 	}
 	return p
-}
-
-type faultyFS struct {
-	types.VFS
-	fault func(sync bool) error
-}
-
-func (f faultyFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
-	if err := f.fault(true); err != nil {
-		return nil, err
-	}
-	w, err := f.VFS.Create(dir, name, size)
-	return faultyFile{w, f.fault}, err
-}
-
-func (f faultyFS) OpenWriter(dir, name string) (types.WritableFile, error) {
-	w, err := f.VFS.OpenWriter(dir, name)
-	if err != nil {
-		return nil, err
-	}
-	return faultyFile{w, f.fault}, nil
-}
-
-type faultyFile struct {
-	types.WritableFile
-	fault func(sync bool) error
-}
-
-func (f faultyFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.fault(false); err != nil {
-		n, _ := f.WritableFile.WriteAt(b[:len(b)/2], off)
-		return n, err
-	}
-	return f.WritableFile.WriteAt(b, off)
-}
-
-func (f faultyFile) Sync() error {
-	if err := f.fault(true); err != nil {
-		return err
-	}
-	return f.WritableFile.Sync()
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 )
 
 var errPowerless = errors.New("the power was cut")
@@ -57,9 +59,9 @@ func (d *forgetful) parts() parts {
 	defer d.mu.Unlock()
 	d.run++
 	h := power{d, d.run}
-	return parts{trailing: 16, files: logFiles{
-		vfs: forgetfulFS{h}, size: 64 << 10, syncDir: h.syncDir,
-		meta: func() types.MetaStore { return forgetfulMeta{h} },
+	return parts{trailing: 16, files: raftlog.Files{
+		VFS: forgetfulFS{h}, Size: 64 << 10, SyncDir: h.syncDir,
+		Meta: func() types.MetaStore { return forgetfulMeta{h} },
 	}}
 }
 

@@ -5,15 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/raft-wal/segment"
 
 	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -192,35 +189,4 @@ func numbered(prefix string, n int) []string {
 		list[i] = fmt.Sprintf("%s-%d", prefix, i)
 	}
 	return list
-}
-
-// sealFile appends to a log file what raft-wal writes last into it: an index of
-// its entries and a commit.
-func sealFile(b []byte) []byte {
-	end := walk(b).end
-	var offsets []uint32
-	for off := walHeader; off < end; {
-		size := 0
-		switch b[off] {
-		case segment.FrameEntry:
-			offsets = append(offsets, uint32(off))
-			fallthrough
-		case segment.FrameIndex:
-			size = int(binary.LittleEndian.Uint32(b[off+4:]))
-		}
-		off += frameAlign + (size+frameAlign-1)/frameAlign*frameAlign
-	}
-	tail := []byte{segment.FrameIndex, 0, 0, 0}
-	tail = binary.LittleEndian.AppendUint32(tail, uint32(4*len(offsets)))
-	for _, o := range offsets {
-		tail = binary.LittleEndian.AppendUint32(tail, o)
-	}
-	for len(tail)%frameAlign != 0 {
-		tail = append(tail, 0)
-	}
-	sum := crc32.Checksum(tail, castagnoli)
-	tail = append(tail, segment.FrameCommit, 0, 0, 0)
-	tail = binary.LittleEndian.AppendUint32(tail, sum)
-	copy(b[end:], tail)
-	return b
 }

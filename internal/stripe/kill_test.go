@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 )
 
 var killsFlag = flag.Int("kills", 10, "rounds of kill -9 under load")
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	cfg := Config{Dir: dir, Durability: Durability(os.Getenv("STRIPE_TEST_DURABILITY"))}
-	s, err := open(cfg, &ledger{}, parts{files: logFiles{size: 256 << 10}, trailing: 16})
+	s, err := open(cfg, &ledger{}, parts{files: raftlog.Files{Size: 256 << 10}, trailing: 16})
 	if err != nil {
 		fail(err)
 	}

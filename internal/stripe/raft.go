@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 )
 
 // The timers while a stripe has one server. Nobody else can be active, so they
@@ -69,8 +70,8 @@ func (s *Stripe) startRaft(st storage, p parts) (err error) {
 		if p := recover(); p != nil {
 			cause, ok := p.(error)
 			switch {
-			case s.journal != nil && s.journal.early != nil:
-				cause = s.journal.early
+			case s.journal != nil && s.journal.StartError() != nil:
+				cause = s.journal.StartError()
 			case !ok:
 				cause = fmt.Errorf("%v", p)
 			}
@@ -86,7 +87,7 @@ func (s *Stripe) startRaft(st storage, p parts) (err error) {
 		s.confirmer.mono, s.confirmer.verify, s.confirmer.recent = s.contact.mono, s.verify, s.contact.leased
 	}
 	if s.journal != nil {
-		s.journal.run()
+		s.journal.Started()
 	}
 	if err := s.checkState(); err != nil {
 		s.raft.Shutdown().Error()
@@ -150,7 +151,7 @@ func damaged(dir, what string, err error) error {
 // undoBirth takes back the first half of a formation that a crash cut in two:
 // term 1 is on disk, the first entry is not. No vote can have been cast in term
 // 1, because whoever is in it is alone in it.
-func (j *journal) undoBirth() error {
+func undoBirth(j *raftlog.Journal) error {
 	key := []byte("CurrentTerm") // raft's
 	term, err := j.GetUint64(key)
 	if err != nil || term != 1 {

@@ -20,7 +20,7 @@ type snapshots struct {
 	raft.SnapshotStore
 	dir  string
 	logs raft.LogStore
-	disk *lazyFS         // nil but with EverySecond
+	sync func() error    // syncs the log, where it is not; nil for a backup
 	stop <-chan struct{} // closed when the stripe closes
 
 	starting context.Context // ends when the start is given up
@@ -38,7 +38,7 @@ func openSnapshots(s *Stripe) (snapshots, error) {
 		}
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
-	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.disk, s.stop, s.fsm.starting, s.fsm, nil, s.leading.Load}, err
+	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.journal.Flush, s.stop, s.fsm.starting, s.fsm, nil, s.leading.Load}, err
 }
 
 // Open implements raft.SnapshotStore. Raft's own first reads the whole file to
@@ -170,8 +170,8 @@ func (s snapshotSink) Write(b []byte) (int, error) {
 // the snapshot at least: raft cannot go on from one that ends before.
 func (s snapshotSink) Close() error {
 	s.steady.close()
-	if s.in.disk != nil {
-		if err := s.in.disk.flush(); err != nil {
+	if s.in.sync != nil {
+		if err := s.in.sync(); err != nil {
 			return errors.Join(err, s.Cancel())
 		}
 	}

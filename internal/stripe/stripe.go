@@ -30,6 +30,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/terracotta-go/terracotta/internal/store"
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -73,9 +74,8 @@ type Stripe struct {
 	log  *slog.Logger
 	id   string
 	root *dataRoot // nil with MemoryOnly
-	disk *lazyFS   // nil but with EverySecond
 
-	journal   *journal // nil with MemoryOnly
+	journal   *raftlog.Journal // nil with MemoryOnly
 	raft      *raft.Raft
 	fsm       *fsm
 	clock     *logClock
@@ -158,7 +158,7 @@ type parts struct {
 	starting context.Context // of Open; nil: the start is never given up
 
 	clock *logClock
-	files logFiles // but for dir and lazy
+	files raftlog.Files // but for Dir and Lazy
 
 	trailing uint64          // entries kept behind a snapshot
 	guard    time.Duration   // between comparisons of the servers' states
@@ -201,7 +201,6 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	}
 	s.fsm.pair = s.cfg.pair()
 	s.direct = s.cfg.Durability == MemoryOnly && !s.cfg.several()
-	p.files = p.files.withDefaults()
 	p = cfg.Faults.upon(p)
 	st, err := s.openStorage(p.files)
 	if err != nil {
@@ -251,7 +250,7 @@ type storage struct {
 	snaps  raft.SnapshotStore
 }
 
-func (s *Stripe) openStorage(files logFiles) (storage, error) {
+func (s *Stripe) openStorage(files raftlog.Files) (storage, error) {
 	switch s.cfg.Durability {
 	case MemoryOnly:
 		if s.cfg.Dir != "" {
@@ -259,10 +258,10 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 		}
 		s.id = newIdentity().ID
 		if s.cfg.several() {
-			logs := heldLog{&memoryLog{}, new(hold)}
+			logs := heldLog{&raftlog.Memory{}, new(hold)}
 			return storage{logs, raft.NewInmemStore(), &memorySnapshots{fsm: s.fsm, logs: logs, held: logs.held}}, nil
 		}
-		return storage{&memoryLog{}, raft.NewInmemStore(), raft.NewDiscardSnapshotStore()}, nil
+		return storage{&raftlog.Memory{}, raft.NewInmemStore(), raft.NewDiscardSnapshotStore()}, nil
 	case EveryWrite, EverySecond:
 	default:
 		return storage{}, fmt.Errorf("durability %q is none of %q, %q, %q", s.cfg.Durability, EveryWrite, EverySecond, MemoryOnly)
@@ -296,18 +295,18 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 	if stripeID != "" {
 		s.stripeID.Store(&stripeID)
 	}
-	files.dir = filepath.Join(s.cfg.Dir, walFolder)
-	if s.cfg.Durability == EverySecond {
-		s.disk = newLazyFS(files.vfs)
-		files = files.lazily(s.disk)
-	} else {
-		files.vfs = aheadFS{files.vfs}
+	files.Dir, files.Lazy = filepath.Join(s.cfg.Dir, walFolder), s.cfg.Durability == EverySecond
+	if files.SyncDir == nil {
+		files.SyncDir = syncDir
 	}
-	s.journal, err = openJournal(files, s.log, s.diskChanged, root.present)
+	s.journal, err = raftlog.Open(raftlog.Options{
+		Files: files, Log: s.log, Engine: hclogTo(s.log), Present: root.present, Changed: s.diskChanged, Verify: checkEnvelope,
+		Reread: raftlog.Reread{Entries: appendEntries, Above: besideBytes / appendEntries, UpTo: maxBatchBytes},
+	})
 	if err != nil {
 		return storage{}, damaged(s.cfg.Dir, "log", err)
 	}
-	if err := s.journal.undoBirth(); err != nil {
+	if err := undoBirth(s.journal); err != nil {
 		return storage{}, explain(s.cfg.Dir, err)
 	}
 	if s.cfg.several() && s.cfg.Durability == EverySecond {
@@ -326,14 +325,19 @@ func (s *Stripe) openStorage(files logFiles) (storage, error) {
 	return storage{s.journal, s.journal, snaps}, nil
 }
 
+// diskChanged is told why the disk cannot be written now; nil: it can again.
 func (s *Stripe) diskChanged(ill error) {
 	if ill == nil {
 		s.ill.Store(nil)
-		if s.disk != nil {
+		s.log.Info("the data root can be written again")
+		if s.cfg.Durability == EverySecond {
 			s.fsm.want() // a sync that failed late may have dropped what was acknowledged before
 		}
 	} else {
-		s.ill.Store(&wire.Error{Word: wire.ErrReadOnly, Text: ill.Error()})
+		ill = explain(s.cfg.Dir, ill)
+		if s.ill.Swap(&wire.Error{Word: wire.ErrReadOnly, Text: ill.Error()}) == nil {
+			s.log.Error("the data root cannot be written: changes are refused until it can, reads go on", "error", ill)
+		}
 	}
 	s.changed()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft-wal/fs"
 
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -104,7 +105,7 @@ func TestOrderOfCallsIsTheOrderOfTheLog(t *testing.T) {
 
 func TestSnapshotAndLogTogetherAreTheState(t *testing.T) {
 	dir := t.TempDir()
-	s, _ := start(t, Config{Dir: dir}, parts{files: logFiles{vfs: hasty{fs.New()}}})
+	s, _ := start(t, Config{Dir: dir}, parts{files: raftlog.Files{VFS: hasty{fs.New()}}})
 	form(t, s)
 	want := numbered("op", 600) // more than trailingLogs entries
 	for i, op := range want {

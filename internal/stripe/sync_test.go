@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/terracotta-go/terracotta/internal/stripe/raftlog"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -43,7 +44,7 @@ func (f gaugeFile) Sync() error {
 // Every write: each batch is synced before its acknowledgement, and once.
 func TestEveryWriteSyncsEachBatchOnce(t *testing.T) {
 	g := &gauge{VFS: fs.New()}
-	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: g}})
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: raftlog.Files{VFS: g}})
 	form(t, s)
 	for i := range 20 { // one after the other: each is a batch
 		before := g.syncs.Load()
@@ -75,13 +76,13 @@ func TestEveryWriteSyncsEachBatchOnce(t *testing.T) {
 func TestEverySecondSyncsLater(t *testing.T) {
 	t.Parallel()
 	g := &gauge{VFS: fs.New()}
-	s, _ := start(t, Config{Dir: t.TempDir(), Durability: EverySecond}, parts{files: logFiles{vfs: g}})
+	s, _ := start(t, Config{Dir: t.TempDir(), Durability: EverySecond}, parts{files: raftlog.Files{VFS: g}})
 	form(t, s)
 	before, begin := g.syncs.Load(), time.Now()
 	for i := range 100 {
 		must(t, s, fmt.Sprint(i))
 	}
-	if n := g.syncs.Load() - before; n > 1+int64(time.Since(begin)/syncInterval) {
+	if n := g.syncs.Load() - before; n > 1+int64(time.Since(begin)/time.Second) {
 		t.Errorf("%d syncs for 100 writes in %v", n, time.Since(begin))
 	}
 	before = g.syncs.Load()
@@ -92,7 +93,7 @@ func TestEverySecondSyncsLater(t *testing.T) {
 // A disk that does not answer holds up writes, and no read.
 func TestReadsGoOnWithASlowDisk(t *testing.T) {
 	g := &gauge{VFS: fs.New()}
-	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: g}})
+	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: raftlog.Files{VFS: g}})
 	form(t, s)
 	g.gate.Lock()
 	written := make(chan error, 1)
@@ -114,12 +115,36 @@ func TestReadsGoOnWithASlowDisk(t *testing.T) {
 	}
 }
 
+// The next batch is on its way to the disk as soon as the one before it is agreed,
+// while that is applied and answered.
+func TestTheNextBatchDoesNotWaitForTheAnswers(t *testing.T) {
+	g := &gauge{VFS: fs.New()}
+	s, l := start(t, Config{Dir: t.TempDir()}, parts{files: raftlog.Files{VFS: g}})
+	form(t, s)
+	g.gate.Lock()
+	var answered sync.WaitGroup
+	answered.Add(2)
+	applying, release := make(chan struct{}), make(chan struct{})
+	s.Propose([]byte("one"), func(wire.Outcome, error) { close(applying); <-release; answered.Done() })
+	eventually(t, "the first is on its way", func() bool { return !s.queue.idle() })
+	s.Propose([]byte("two"), func(wire.Outcome, error) { answered.Done() })
+	before := g.syncs.Load()
+	g.gate.Unlock()
+	<-applying
+	eventually(t, "the second is on the disk", func() bool { return g.syncs.Load() >= before+2 })
+	if got := l.list(); len(got) != 1 {
+		t.Errorf("applied %q", got)
+	}
+	close(release)
+	answered.Wait()
+}
+
 // A late sync that failed may have dropped what was acknowledged before: once the
 // disk is well again, a snapshot makes good for it.
 func TestASnapshotFollowsALateSyncThatFailed(t *testing.T) {
 	t.Parallel()
-	dir, disk := t.TempDir(), newIllFS()
-	s, _ := start(t, Config{Dir: dir, Durability: EverySecond}, parts{files: logFiles{vfs: disk}})
+	dir, disk := t.TempDir(), new(illDisk)
+	s, _ := start(t, Config{Dir: dir, Durability: EverySecond}, parts{files: disk.files()})
 	form(t, s)
 	must(t, s, "before")
 	disk.fall(syscall.EIO)

@@ -1,4 +1,4 @@
-package stripe
+package raftlog
 
 import (
 	"sync"
@@ -8,10 +8,10 @@ import (
 )
 
 // syncInterval is how long an acknowledged write may be only in the operating
-// system's memory with EverySecond.
+// system's memory with Lazy.
 const syncInterval = time.Second
 
-// lazyFS is the file system for EverySecond: Sync only notes that there is
+// lazyFS is the file system for Lazy: Sync only notes that there is
 // something to sync, and one goroutine does it once a second. What is lost when
 // the machine (not the process) crashes is at most the last second. An error of
 // the late sync is returned by the next Sync.

@@ -1,8 +1,7 @@
-package stripe
+package raftlog
 
 import (
 	"bytes"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,55 +9,56 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+var kept = Reread{Entries: 32, Above: 32 << 10, UpTo: 512 << 10}
+
 // What raft reads of the log again and again for a server that catches up is read from
 // the disk once, and is never what was taken off the log since.
 func TestTheLogIsReadOnceForWhoCatchesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var r reread
+		r := newReread(kept)
 		large := func(index uint64) *raft.Log {
-			return &raft.Log{Index: index, Data: make([]byte, besideBytes/appendEntries+1)}
+			return &raft.Log{Index: index, Data: make([]byte, kept.Above+1)}
 		}
-		kept := func(index uint64, want bool) {
+		has := func(index uint64, want bool) {
 			t.Helper()
 			if got, _ := r.get(index, new(raft.Log)); got != want {
 				t.Errorf("entry %d is kept: %v", index, got)
 			}
 		}
-		kept(0, false)
-		for i := range uint64(appendEntries + 1) {
+		has(0, false)
+		for i := range uint64(kept.Entries + 1) {
 			r.put(large(i+1), 0)
 		}
-		kept(1, false)
-		kept(2, true)
-		kept(appendEntries+1, true)
+		has(1, false)
+		has(2, true)
+		has(uint64(kept.Entries+1), true)
 		_, before := r.get(100, new(raft.Log))
 		r.cut()
-		kept(2, false)
+		has(2, false)
 		r.put(large(100), before) // it was being read
-		kept(100, false)
+		has(100, false)
 		_, now := r.get(100, new(raft.Log))
-		r.put(&raft.Log{Index: 100, Data: make([]byte, besideBytes/appendEntries)}, now)
-		kept(100, false)
-		r.put(&raft.Log{Index: 100, Data: make([]byte, maxBatchBytes+1)}, now)
-		kept(100, false)
+		r.put(&raft.Log{Index: 100, Data: make([]byte, kept.Above)}, now)
+		has(100, false)
+		r.put(&raft.Log{Index: 100, Data: make([]byte, kept.UpTo+1)}, now)
+		has(100, false)
 		r.put(large(100), now)
 		time.Sleep(rereadTime / 2)
 		r.put(large(101), now)
 		time.Sleep(rereadTime * 3 / 4)
-		kept(100, true)
+		has(100, true)
 		time.Sleep(rereadTime)
-		kept(100, false)
-		kept(101, false)
+		has(100, false)
+		has(101, false)
 	})
 }
 
 func TestAnEntryThatWasReplacedIsReadAnew(t *testing.T) {
-	files := logFiles{dir: t.TempDir()}.withDefaults()
-	j, err := openJournal(files, slog.New(slog.DiscardHandler), func(error) {}, func() error { return nil })
+	j, err := Open(Options{Files: Files{Dir: t.TempDir(), SyncDir: noSync}, Reread: kept})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.close()
+	defer j.Close()
 	entry := func(term uint64, x byte) *raft.Log {
 		return &raft.Log{Index: term + 1, Term: term, Type: raft.LogNoop, Data: bytes.Repeat([]byte{x}, 100_000)}
 	}

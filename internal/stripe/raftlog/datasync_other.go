@@ -1,6 +1,6 @@
 //go:build !linux
 
-package stripe
+package raftlog
 
 import "github.com/hashicorp/raft-wal/types"
 

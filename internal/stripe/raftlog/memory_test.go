@@ -1,4 +1,4 @@
-package stripe
+package raftlog
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 // plain map, and compares; what is read stays as it was when its memory is used again.
 func TestMemoryLogAgreesWithAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m, plain := &memoryLog{}, map[uint64][]byte{}
+		m, plain := &Memory{}, map[uint64][]byte{}
 		var first, last uint64 // 0 = empty
 		next, fill := uint64(1), byte(0)
 		read := map[*raft.Log][]byte{}
@@ -105,7 +105,7 @@ func TestMemoryLogAgreesWithAMap(t *testing.T) {
 // TestMemoryLogUsesItsMemoryAgain shows that a log which is cut short now and
 // then, as snapshots do, leaves no garbage behind.
 func TestMemoryLogUsesItsMemoryAgain(t *testing.T) {
-	m, index := &memoryLog{}, uint64(0)
+	m, index := &Memory{}, uint64(0)
 	entry := &raft.Log{Data: make([]byte, 64<<10)}
 	round := func() {
 		for range 128 {

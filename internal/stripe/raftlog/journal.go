@@ -1,10 +1,34 @@
-package stripe
+// Package raftlog keeps Raft's log: on disk (Journal), or in memory for a server
+// that keeps nothing (Memory).
+//
+// The one idea: hashicorp/raft panics where its term cannot be kept, and raft-wal
+// cannot be written again after a failed change of files, so what lies between
+// them must survive an ill disk. What the journal promises:
+//
+//   - entries, terms and votes are on disk when their writer is told so, with Lazy a
+//     second later; nothing else is ever found in their place;
+//   - what a crash cut off is taken off the log's end when it is opened, and damage
+//     before that end is an error;
+//   - while the disk cannot be written, entries are refused and reads go on. It is
+//     tried again until it can be;
+//   - who writes does not wait for the removal of old files, or for the file system
+//     to allocate new ones.
+//
+// It knows the entries' kinds and nothing of what is in them: see Options.Verify.
+//
+//	j, err := raftlog.Open(raftlog.Options{Files: raftlog.Files{Dir: dir, SyncDir: syncDir}})
+//	r, err := raft.NewRaft(conf, fsm, j, j, snapshots, transport)
+//	j.Started()
+//	...
+//	j.Release()
+//	r.Shutdown().Error()
+//	err = j.Close()
+package raftlog
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,49 +42,88 @@ import (
 // probeInterval is how often an ill disk is tried again.
 const probeInterval = 250 * time.Millisecond
 
-var errJournalClosed = errors.New("the log is closed")
+var errClosed = errors.New("the log is closed")
 
-// journal is the log on disk as the Raft library sees it: raft-wal, and what
-// raft-wal and raft lack when the disk fails. raft panics where it cannot keep
-// its term, and raft-wal cannot be written again after a failed change of
-// files. So after the first failed write the journal is ill: it refuses
-// entries, lets the writer of terms wait, tries the disk now and then, and
-// opens the log anew once the disk can be written.
+// Options are how a log on disk is opened. Only Files must be given.
+type Options struct {
+	Files
+	Log    *slog.Logger
+	Engine hclog.Logger // raft-wal's
+
+	Present func() error            // an error once the folder is not the one that was opened
+	Changed func(ill error)         // the disk cannot be written, and why now; nil: it can again. It must not block
+	Verify  func(data []byte) error // what a command is, each time it is read
+	Reread  Reread
+}
+
+func (o Options) withDefaults() Options {
+	o.Files = o.Files.withDefaults()
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Engine == nil {
+		o.Engine = hclog.NewNullLogger()
+	}
+	if o.Present == nil {
+		o.Present = func() error { return nil }
+	}
+	if o.Changed == nil {
+		o.Changed = func(error) {}
+	}
+	if o.Verify == nil {
+		o.Verify = func([]byte) error { return nil }
+	}
+	return o
+}
+
+// Journal is the log on disk as the Raft library sees it: raft-wal, and what
+// raft-wal and raft lack when the disk fails. After the first failed write it
+// is ill: it refuses entries, lets the writer of terms wait, tries the disk now and
+// then, and opens the log anew once the disk can be written.
 //
 // It implements raft.LogStore (and its monotonic form) and raft.StableStore.
-type journal struct {
-	logFiles
-	log    *slog.Logger
-	hclog  hclog.Logger
-	here   func() error    // whether the data root is still there
-	change func(ill error) // called with nil when well again, under state; must not block
+type Journal struct {
+	o    Options
+	disk *lazyFS // nil but with Lazy
 
 	mu      sync.RWMutex // guards what follows, which a repair replaces
 	wal     *wal.WAL
 	removal *lateRemoval // of wal
 
 	last   atomic.Uint64 // index of the last entry stored without an error
-	reread reread
+	reread *reread
 
-	early error // why a term could not be written while opening: raft's panic hides it
+	early error // see StartError
 
 	state   sync.Mutex
 	started bool          // false while opening: errors are returned at once
-	closing bool          // set by release
+	closing bool          // set by Release
 	ill     error         // nil while the disk is well
-	well    chan struct{} // closed when ill becomes nil, and by release; nil while well
+	well    chan struct{} // closed when ill becomes nil, and by Release; nil while well
 	probing sync.WaitGroup
-	stop    chan struct{} // closed by release
+	stop    chan struct{} // closed by Release
 }
 
 var (
-	_ raft.LogStore          = (*journal)(nil)
-	_ raft.MonotonicLogStore = (*journal)(nil)
-	_ raft.StableStore       = (*journal)(nil)
+	_ raft.LogStore          = (*Journal)(nil)
+	_ raft.MonotonicLogStore = (*Journal)(nil)
+	_ raft.StableStore       = (*Journal)(nil)
 )
 
-func openJournal(files logFiles, log *slog.Logger, change func(error), here func() error) (*journal, error) {
-	j := &journal{logFiles: files, log: log, hclog: hclogTo(log), change: change, here: here, stop: make(chan struct{})}
+// Open opens the log in o.Dir, or begins one there, and mends what a crash left.
+func Open(o Options) (_ *Journal, err error) {
+	j := &Journal{o: o.withDefaults(), reread: newReread(o.Reread), stop: make(chan struct{})}
+	if j.o.Lazy {
+		j.disk = newLazyFS(j.o.VFS)
+		j.o.Files = j.o.lazily(j.disk)
+		defer func() {
+			if err != nil {
+				j.disk.close()
+			}
+		}()
+	} else {
+		j.o.VFS = aheadFS{j.o.VFS}
+	}
 	w, err := j.open()
 	if err != nil {
 		return nil, err
@@ -74,62 +137,73 @@ func openJournal(files logFiles, log *slog.Logger, change func(error), here func
 	return j, nil
 }
 
-func (j *journal) open() (w *wal.WAL, err error) {
+func (j *Journal) open() (w *wal.WAL, err error) {
 	// The little database in which raft-wal keeps its list of files panics on some damage.
 	defer func() {
 		if p := recover(); p != nil {
 			w, err = nil, fmt.Errorf("the log's index is damaged: %v", p)
 		}
 	}()
-	if err := j.mendTail(j.log); err != nil {
+	if err := j.o.mendTail(j.o.Log); err != nil {
 		return nil, err
 	}
-	j.removal = removeLate(j.vfs, j.log)
-	w, err = wal.Open(j.dir, wal.WithLogger(j.hclog), wal.WithSegmentSize(j.size), wal.WithMetaStore(j.meta()),
-		wal.WithSegmentFiler(segment.NewFiler(j.dir, j.removal)))
+	j.removal = removeLate(j.o.VFS, j.o.Log)
+	w, err = wal.Open(j.o.Dir, wal.WithLogger(j.o.Engine), wal.WithSegmentSize(j.o.Size), wal.WithMetaStore(j.o.Meta()),
+		wal.WithSegmentFiler(segment.NewFiler(j.o.Dir, j.removal)))
 	j.removal.opened()
 	return w, err
 }
 
 // end closes what open has returned.
-func (j *journal) end(w *wal.WAL) error {
+func (j *Journal) end(w *wal.WAL) error {
 	err := w.Close()
 	j.removal.end()
 	return err
 }
 
-// run lets errors of the disk be survived from here on.
-func (j *journal) run() {
+// Started lets errors of the disk be survived from here on: raft has read what it needs.
+func (j *Journal) Started() {
 	j.state.Lock()
 	j.started = true
 	j.state.Unlock()
 }
 
-// fail notes that the disk is ill and starts to try it again.
-func (j *journal) fail(err error) {
+// StartError is why a term could not be written before Started; nil where it could.
+// Raft panics then, with an error that hides it.
+func (j *Journal) StartError() error { return j.early }
+
+// Flush syncs what Lazy has left unsynced.
+func (j *Journal) Flush() error {
+	if j.disk == nil {
+		return nil
+	}
+	return j.disk.flush()
+}
+
+// Fail notes that the disk is ill and starts to try it again.
+func (j *Journal) Fail(err error) {
 	j.state.Lock()
 	defer j.state.Unlock()
 	if !j.started || j.closing || j.ill != nil {
 		return
 	}
-	j.ill = explain(filepath.Dir(j.dir), err)
+	j.ill = err
 	j.well = make(chan struct{})
 	j.probing.Add(1)
 	go j.probe()
-	j.log.Error("the data root cannot be written: changes are refused until it can, reads go on", "error", j.ill)
-	j.change(j.ill)
+	j.o.Changed(err)
 }
 
 // probe tries the disk until it can be written and the log is open again.
-func (j *journal) probe() {
+func (j *Journal) probe() {
 	defer j.probing.Done()
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for {
 		if err := j.repair(); err != nil {
 			j.state.Lock()
-			j.ill = explain(filepath.Dir(j.dir), err) // mostly more to the point than the first error
-			j.change(j.ill)
+			j.ill = err // mostly more to the point than the first one
+			j.o.Changed(err)
 			j.state.Unlock()
 			select {
 			case <-j.stop:
@@ -143,18 +217,17 @@ func (j *journal) probe() {
 		if !j.closing {
 			close(j.well)
 		}
-		j.change(nil)
+		j.o.Changed(nil)
 		j.state.Unlock()
-		j.log.Info("the data root can be written again")
 		return
 	}
 }
 
-func (j *journal) repair() error {
-	if err := j.here(); err != nil {
+func (j *Journal) repair() error {
+	if err := j.o.Present(); err != nil {
 		return err
 	}
-	if err := j.tryWrite(); err != nil {
+	if err := j.o.tryWrite(); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -184,10 +257,10 @@ func (j *journal) repair() error {
 	return nil
 }
 
-// release lets a waiting writer of terms go on, so that raft can shut down. It
+// Release lets a waiting writer of terms go on, so that raft can shut down. It
 // is told a success: the one thing that raft does with it before it notices the
 // shutdown is to store an entry, and that is refused.
-func (j *journal) release() {
+func (j *Journal) Release() {
 	j.state.Lock()
 	if j.closing {
 		j.state.Unlock()
@@ -202,9 +275,12 @@ func (j *journal) release() {
 	j.probing.Wait()
 }
 
-// close closes the log. It is called after raft has ended.
-func (j *journal) close() error {
-	j.release()
+// Close closes the log. It is called once, after raft has ended.
+func (j *Journal) Close() error {
+	j.Release()
+	if j.disk != nil {
+		defer j.disk.close()
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.wal == nil {
@@ -215,32 +291,32 @@ func (j *journal) close() error {
 	return err
 }
 
-func (j *journal) with(f func(*wal.WAL) error) error {
+func (j *Journal) with(f func(*wal.WAL) error) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if j.wal == nil {
-		return errJournalClosed
+		return errClosed
 	}
 	return f(j.wal)
 }
 
 // IsMonotonic tells raft that the log must not have gaps.
-func (j *journal) IsMonotonic() bool { return true }
+func (j *Journal) IsMonotonic() bool { return true }
 
 // FirstIndex implements raft.LogStore.
-func (j *journal) FirstIndex() (index uint64, err error) {
+func (j *Journal) FirstIndex() (index uint64, err error) {
 	err = j.with(func(w *wal.WAL) error { index, err = w.FirstIndex(); return err })
 	return index, err
 }
 
 // LastIndex implements raft.LogStore.
-func (j *journal) LastIndex() (index uint64, err error) {
+func (j *Journal) LastIndex() (index uint64, err error) {
 	err = j.with(func(w *wal.WAL) error { index, err = w.LastIndex(); return err })
 	return index, err
 }
 
-// GetLog implements raft.LogStore. A batch is verified each time it is read.
-func (j *journal) GetLog(index uint64, entry *raft.Log) error {
+// GetLog implements raft.LogStore. A command is verified each time it is read.
+func (j *Journal) GetLog(index uint64, entry *raft.Log) error {
 	found, cuts := j.reread.get(index, entry)
 	if found {
 		return nil
@@ -250,7 +326,7 @@ func (j *journal) GetLog(index uint64, entry *raft.Log) error {
 		return raft.ErrLogNotFound // raft compares: only with this very error it sends a snapshot instead
 	}
 	if err == nil && entry.Type == raft.LogCommand {
-		err = checkEnvelope(entry.Data)
+		err = j.o.Verify(entry.Data)
 	}
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", index, err)
@@ -260,15 +336,15 @@ func (j *journal) GetLog(index uint64, entry *raft.Log) error {
 }
 
 // StoreLog implements raft.LogStore.
-func (j *journal) StoreLog(entry *raft.Log) error { return j.StoreLogs([]*raft.Log{entry}) }
+func (j *Journal) StoreLog(entry *raft.Log) error { return j.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs implements raft.LogStore: the entries are on disk when it returns nil.
-func (j *journal) StoreLogs(entries []*raft.Log) error {
+func (j *Journal) StoreLogs(entries []*raft.Log) error {
 	if err := j.refusal(); err != nil {
 		return err
 	}
 	if err := j.with(func(w *wal.WAL) error { return j.append(w, entries) }); err != nil {
-		j.fail(err)
+		j.Fail(err)
 		return err
 	}
 	if len(entries) > 0 {
@@ -281,13 +357,13 @@ func (j *journal) StoreLogs(entries []*raft.Log) error {
 // snapshot it has restored is newer than the end of the log, because the disk
 // forgot what it had said was synced. Then the snapshot holds all of the log,
 // and raft-wal, which allows no gap, must begin anew.
-func (j *journal) append(w *wal.WAL, entries []*raft.Log) error {
+func (j *Journal) append(w *wal.WAL, entries []*raft.Log) error {
 	last, err := w.LastIndex()
 	if err != nil {
 		return err
 	}
 	if last > 0 && len(entries) > 0 && entries[0].Index > last+1 {
-		j.log.Warn("the log ends before the snapshot: this disk loses what it says is written, and acknowledged changes may be missing",
+		j.o.Log.Warn("the log ends before the snapshot: this disk loses what it says is written, and acknowledged changes may be missing",
 			"log-ends", last, "snapshot", entries[0].Index-1)
 		first, err := w.FirstIndex()
 		if err == nil {
@@ -301,24 +377,24 @@ func (j *journal) append(w *wal.WAL, entries []*raft.Log) error {
 	return w.StoreLogs(entries)
 }
 
-func (j *journal) refusal() error {
+func (j *Journal) refusal() error {
 	j.state.Lock()
 	defer j.state.Unlock()
 	if j.closing {
-		return errJournalClosed
+		return errClosed
 	}
 	return j.ill
 }
 
 // DeleteRange implements raft.LogStore.
-func (j *journal) DeleteRange(first, last uint64) error {
+func (j *Journal) DeleteRange(first, last uint64) error {
 	if err := j.refusal(); err != nil {
 		return err
 	}
 	defer j.reread.cut()
 	return j.with(func(w *wal.WAL) error {
 		if err := w.DeleteRange(first, last); err != nil {
-			j.fail(err)
+			j.Fail(err)
 			return err
 		}
 		end, err := w.LastIndex()
@@ -331,16 +407,16 @@ func (j *journal) DeleteRange(first, last uint64) error {
 
 // Set implements raft.StableStore. Raft panics where its term cannot be kept,
 // so Set waits until it can.
-func (j *journal) Set(key, value []byte) error {
+func (j *Journal) Set(key, value []byte) error {
 	return j.persist(func(w *wal.WAL) error { return w.Set(key, value) })
 }
 
 // SetUint64 implements raft.StableStore; see Set.
-func (j *journal) SetUint64(key []byte, value uint64) error {
+func (j *Journal) SetUint64(key []byte, value uint64) error {
 	return j.persist(func(w *wal.WAL) error { return w.SetUint64(key, value) })
 }
 
-func (j *journal) persist(write func(*wal.WAL) error) error {
+func (j *Journal) persist(write func(*wal.WAL) error) error {
 	for {
 		j.state.Lock()
 		started, closing, well := j.started, j.closing, j.well
@@ -362,18 +438,18 @@ func (j *journal) persist(write func(*wal.WAL) error) error {
 			}
 			return err
 		}
-		j.fail(err)
+		j.Fail(err)
 	}
 }
 
 // Get implements raft.StableStore.
-func (j *journal) Get(key []byte) (value []byte, err error) {
+func (j *Journal) Get(key []byte) (value []byte, err error) {
 	err = j.with(func(w *wal.WAL) error { value, err = w.Get(key); return err })
 	return value, err
 }
 
 // GetUint64 implements raft.StableStore.
-func (j *journal) GetUint64(key []byte) (value uint64, err error) {
+func (j *Journal) GetUint64(key []byte) (value uint64, err error) {
 	err = j.with(func(w *wal.WAL) error { value, err = w.GetUint64(key); return err })
 	return value, err
 }

@@ -1,4 +1,4 @@
-package stripe
+package raftlog
 
 import (
 	"sync"
@@ -10,21 +10,37 @@ import (
 // rereadTime is for how long an entry that was read from the log is kept for the next reader.
 const rereadTime = time.Second
 
+// Reread says which of the entries that were read just now are kept for the next reader.
+// Its zero value: none.
+type Reread struct {
+	Entries int // so many
+	Above   int // those with more bytes
+	UpTo    int // and not with more than these
+}
+
 // reread keeps the large entries of the log that were read just now: of a message that
-// shorten cut raft reads the rest again for the next one, and again for each after that.
+// is cut short raft reads the rest again for the next one, and again for each after that.
 // Only what was read from the disk is kept, never what is written: that memory is used again.
 type reread struct {
+	which Reread
+
 	mu   sync.Mutex
-	list [appendEntries]raft.Log // at its index modulo their number
-	cuts uint64                  // how often something was taken off the log
-	over *time.Timer             // forgets; nil while nothing is kept
+	list []raft.Log  // at its index modulo their number
+	cuts uint64      // how often something was taken off the log
+	over *time.Timer // forgets; nil while nothing is kept
 }
+
+func newReread(which Reread) *reread {
+	return &reread{which: which, list: make([]raft.Log, max(1, which.Entries))}
+}
+
+func (r *reread) at(index uint64) *raft.Log { return &r.list[index%uint64(len(r.list))] }
 
 // get finds entry index, else it returns what put wants to know.
 func (r *reread) get(index uint64, entry *raft.Log) (found bool, cuts uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := &r.list[index%appendEntries]; e.Index == index && index > 0 {
+	if e := r.at(index); e.Index == index && index > 0 {
 		*entry = *e
 		return true, r.cuts
 	}
@@ -33,7 +49,7 @@ func (r *reread) get(index uint64, entry *raft.Log) (found bool, cuts uint64) {
 
 // put keeps an entry that was read after get returned cuts.
 func (r *reread) put(entry *raft.Log, cuts uint64) {
-	if size := len(entry.Data); size <= besideBytes/appendEntries || size > maxBatchBytes {
+	if size := len(entry.Data); size <= r.which.Above || size > r.which.UpTo {
 		return
 	}
 	r.mu.Lock()
@@ -41,7 +57,7 @@ func (r *reread) put(entry *raft.Log, cuts uint64) {
 	if cuts != r.cuts {
 		return // it may be one of those taken off
 	}
-	r.list[entry.Index%appendEntries] = *entry
+	*r.at(entry.Index) = *entry
 	if r.over == nil {
 		r.over = time.AfterFunc(rereadTime, func() { r.drop(0) })
 	} else {
@@ -56,7 +72,7 @@ func (r *reread) drop(cuts uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cuts += cuts
-	clear(r.list[:])
+	clear(r.list)
 	if r.over != nil {
 		r.over.Stop()
 		r.over = nil

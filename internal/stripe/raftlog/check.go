@@ -1,6 +1,7 @@
-package stripe
+package raftlog
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -17,60 +18,73 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 	"go.etcd.io/bbolt"
-
-	"github.com/terracotta-go/terracotta/internal/store"
 )
 
 // lockPatience is how long Check waits for the log's index.
 const lockPatience = 2 * time.Second
 
-// log verifies the log's index and files, and applies what follows the snapshot.
-func (c *checker) log() {
-	dir := filepath.Join(c.dir, walFolder)
-	list, term, err := readIndex(filepath.Join(dir, metadb.FileName))
+// Checked is what Check has found.
+type Checked struct {
+	None        bool     // there is no log: no server was started here
+	Files       int      // of the log
+	First, Last uint64   // indexes of its entries; First is 0 where there is none
+	Term        uint64   // raft's
+	Mended      []string // what Open will put in order by itself
+}
+
+// Check reads the log in dir, which no server uses, changes nothing, and calls entry
+// for each entry in order. lazy says that the log was written with Lazy.
+// It ends with the first thing that keeps the log from being opened, or with entry's error.
+func Check(ctx context.Context, dir string, lazy bool, entry func(*raft.Log) error) (Checked, error) {
+	c := &checker{ctx: ctx, dir: dir, lazy: lazy, entry: entry}
+	err := c.run()
+	return c.Checked, err
+}
+
+type checker struct {
+	Checked
+	ctx   context.Context
+	dir   string
+	lazy  bool
+	entry func(*raft.Log) error
+}
+
+// run verifies the log's index and files.
+func (c *checker) run() error {
+	list, term, err := readIndex(filepath.Join(c.dir, metadb.FileName))
 	if errors.Is(err, fs.ErrNotExist) {
-		if files, _ := filepath.Glob(filepath.Join(dir, "*.wal")); len(files) > 0 || c.snap > 0 {
-			c.fault("the log's index %q is missing", metadb.FileName)
-			return
+		if files, _ := filepath.Glob(filepath.Join(c.dir, "*.wal")); len(files) > 0 {
+			return fmt.Errorf("the log's index %q is missing", metadb.FileName)
 		}
-		c.line("log: none, the server was never started")
-		return
+		c.None = true
+		return nil
 	}
 	if err != nil {
-		c.fault("the log's index %q is damaged: %v", metadb.FileName, err)
-		return
+		return fmt.Errorf("the log's index %q is damaged: %w", metadb.FileName, err)
 	}
-	var first, next uint64 // of the entries there are; the expected next one
+	c.Term, c.Files = term, len(list.Segments)
+	var next uint64 // the expected one
 	for i, s := range list.Segments {
+		name := segment.FileName(s)
 		if i > 0 && s.BaseIndex != next {
-			c.fault("the log has a gap: file %q begins with entry %d, and the one before ends with %d", segment.FileName(s), s.BaseIndex, next-1)
+			return fmt.Errorf("the log has a gap: file %q begins with entry %d, and the one before ends with %d", name, s.BaseIndex, next-1)
 		}
-		n, err := c.file(dir, s, i == len(list.Segments)-1)
+		n, err := c.file(name, s, i == len(list.Segments)-1)
 		if err != nil {
-			c.fault("log file %q: %v", segment.FileName(s), err)
-			return
+			return fmt.Errorf("log file %q: %w", name, err)
 		}
-		if n > 0 && first == 0 {
-			first = s.MinIndex
+		if n > 0 && c.First == 0 {
+			c.First = s.MinIndex
 		}
 		next = s.BaseIndex + n
 		if !s.SealTime.IsZero() {
 			next = s.MaxIndex + 1
 		}
 	}
-	switch {
-	case first == 0 && term > 1 && c.snap == 0:
-		c.fault("the log is empty, and this server has voted in term %d", term)
-	case first > c.snap+1:
-		c.fault("entries %d to %d are missing between the snapshot and the log", c.snap+1, first-1)
-	case first > 0 && next <= c.snap:
-		c.Mended = append(c.Mended, fmt.Sprintf("the log ends with entry %d, before the snapshot: the disk lost what it said was written, and acknowledged changes may be missing", next-1))
+	if c.First > 0 {
+		c.Last = next - 1
 	}
-	if first > 0 {
-		c.line("log: %d files, entries %d to %d, term %d", len(list.Segments), first, next-1, term)
-	} else {
-		c.line("log: empty, term %d", term)
-	}
+	return nil
 }
 
 // readIndex reads raft-wal's list of files and raft's term from their database.
@@ -110,8 +124,8 @@ func readIndex(path string) (list types.PersistentState, term uint64, err error)
 }
 
 // file verifies one file of the log and returns how many entries it has.
-func (c *checker) file(dir string, s types.SegmentInfo, tail bool) (uint64, error) {
-	f, err := os.Open(filepath.Join(dir, segment.FileName(s)))
+func (c *checker) file(name string, s types.SegmentInfo, tail bool) (uint64, error) {
+	f, err := os.Open(filepath.Join(c.dir, name))
 	if tail && errors.Is(err, fs.ErrNotExist) {
 		return 0, nil // a crash before it was made: the start makes it
 	}
@@ -133,7 +147,7 @@ func (c *checker) file(dir string, s types.SegmentInfo, tail bool) (uint64, erro
 		if sealed || !c.lazy && goodCommit(b[good.end:end]) {
 			return 0, fmt.Errorf("it is damaged at byte %d, and acknowledged entries follow", good.end)
 		}
-		c.Mended = append(c.Mended, fmt.Sprintf("the last %d bytes of log file %q are a write that a crash cut off: it was not acknowledged, and is taken off", end-good.end, segment.FileName(s)))
+		c.Mended = append(c.Mended, fmt.Sprintf("the last %d bytes of log file %q are a write that a crash cut off: it was not acknowledged, and is taken off", end-good.end, name))
 	}
 	if good.end > 0 && (binary.LittleEndian.Uint64(b[8:]) != s.BaseIndex || binary.LittleEndian.Uint64(b[16:]) != s.ID) {
 		return 0, errors.New("its head names another file")
@@ -148,7 +162,7 @@ func (c *checker) file(dir string, s types.SegmentInfo, tail bool) (uint64, erro
 	return uint64(good.entries), c.entries(b[:good.end], s, last)
 }
 
-// entries verifies and applies the entries of a file whose commits are good.
+// entries reads the entries of a file whose commits are good.
 func (c *checker) entries(b []byte, s types.SegmentInfo, last uint64) error {
 	index := s.BaseIndex
 	for off := walHeader; off+frameAlign <= len(b) && index <= last; {
@@ -158,7 +172,7 @@ func (c *checker) entries(b []byte, s types.SegmentInfo, last uint64) error {
 		}
 		if kind == segment.FrameEntry {
 			if index >= s.MinIndex {
-				if err := c.entry(index, b[off+frameAlign:off+frameAlign+size]); err != nil {
+				if err := c.read(index, b[off+frameAlign:off+frameAlign+size]); err != nil {
 					return fmt.Errorf("entry %d: %w", index, err)
 				}
 			}
@@ -169,55 +183,13 @@ func (c *checker) entries(b []byte, s types.SegmentInfo, last uint64) error {
 	return c.ctx.Err()
 }
 
-func (c *checker) entry(index uint64, b []byte) error {
+func (c *checker) read(index uint64, b []byte) error {
 	var e raft.Log
 	if err := (&wal.BinaryCodec{}).Decode(b, &e); err != nil {
 		return err
 	}
-	switch {
-	case e.Index != index:
+	if e.Index != index {
 		return fmt.Errorf("it is entry %d", e.Index)
-	case index > c.snap && e.Term < c.term:
-		return fmt.Errorf("its term is %d, after %d", e.Term, c.term)
-	case index <= c.snap && e.Type != raft.LogCommand:
-		return nil
 	}
-	if e.Type == raft.LogCommand {
-		if err := checkEnvelope(e.Data); err != nil {
-			return err
-		}
-	}
-	if index <= c.snap {
-		return nil
-	}
-	c.last, c.term = index, e.Term
-	if e.Type == raft.LogConfiguration {
-		c.members = raft.DecodeConfiguration(e.Data) // the commit's checksum is right: it does not panic
-	}
-	if e.Type != raft.LogCommand || len(c.Faults) > 0 {
-		return nil
-	}
-	if e.Data[0] == entryFormat {
-		_, format := envelopeTime(e.Data)
-		return (&fsm{newest: formatNewest}).reads(format)
-	}
-	if e.Data[0] == entryIncarnation {
-		i, err := parseIncarnation(e.Data)
-		c.line("entry %d: incarnation %v begins", index, i)
-		return err
-	}
-	if now, _ := envelopeTime(e.Data); now < c.time {
-		return fmt.Errorf("its log time is %d, after %d", now, c.time)
-	}
-	unknown := false
-	err := openEnvelope(e.Data, func(now store.Time, op []byte) {
-		if unknown = unknown || !c.m.Knows(op); !unknown {
-			c.time = now
-			c.m.Apply(now, op)
-		}
-	})
-	if err == nil && unknown {
-		err = errUnknown
-	}
-	return err
+	return c.entry(&e)
 }

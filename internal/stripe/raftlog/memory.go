@@ -1,4 +1,4 @@
-package stripe
+package raftlog
 
 import (
 	"bytes"
@@ -8,16 +8,16 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The memory of a memoryLog. An entry larger than a slab gets one to itself.
+// The memory of a Memory. An entry larger than a slab gets one to itself.
 const (
 	slabBytes  = 1 << 20
-	spareSlabs = 8 // what lies between two snapshots: memoryLogBytes
+	spareSlabs = 8 // what mostly lies between two snapshots
 )
 
-// memoryLog is the log of a server that keeps nothing on disk. It copies what it
+// Memory is the log of a server that keeps nothing on disk. It copies what it
 // is given: the batches of proposals are used again, and so is its own memory,
 // because writes that leave garbage behind make the collector run all the time.
-type memoryLog struct {
+type Memory struct {
 	mu    sync.RWMutex
 	first uint64     // index of list[0]; 0 = nothing was ever stored
 	list  []logged   // without gaps
@@ -37,10 +37,10 @@ type logSlab struct {
 	live int // entries in b
 }
 
-var _ raft.LogStore = (*memoryLog)(nil)
+var _ raft.LogStore = (*Memory)(nil)
 
 // FirstIndex implements raft.LogStore.
-func (m *memoryLog) FirstIndex() (uint64, error) {
+func (m *Memory) FirstIndex() (uint64, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if len(m.list) == 0 {
@@ -50,7 +50,7 @@ func (m *memoryLog) FirstIndex() (uint64, error) {
 }
 
 // LastIndex implements raft.LogStore.
-func (m *memoryLog) LastIndex() (uint64, error) {
+func (m *Memory) LastIndex() (uint64, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if len(m.list) == 0 {
@@ -61,7 +61,7 @@ func (m *memoryLog) LastIndex() (uint64, error) {
 
 // GetLog implements raft.LogStore. The entry is a copy: its memory here is used
 // again once the log is cut short.
-func (m *memoryLog) GetLog(index uint64, l *raft.Log) error {
+func (m *Memory) GetLog(index uint64, l *raft.Log) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if index < m.first || index-m.first >= uint64(len(m.list)) {
@@ -73,11 +73,11 @@ func (m *memoryLog) GetLog(index uint64, l *raft.Log) error {
 }
 
 // StoreLog implements raft.LogStore.
-func (m *memoryLog) StoreLog(l *raft.Log) error { return m.StoreLogs([]*raft.Log{l}) }
+func (m *Memory) StoreLog(l *raft.Log) error { return m.StoreLogs([]*raft.Log{l}) }
 
 // StoreLogs implements raft.LogStore. Entries follow the last one; after a gap,
 // which the restoring of a snapshot makes, the log begins anew.
-func (m *memoryLog) StoreLogs(logs []*raft.Log) error {
+func (m *Memory) StoreLogs(logs []*raft.Log) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, l := range logs {
@@ -99,7 +99,7 @@ func (m *memoryLog) StoreLogs(logs []*raft.Log) error {
 }
 
 // keepLocked copies data into a slab.
-func (m *memoryLog) keepLocked(data []byte) ([]byte, *logSlab) {
+func (m *Memory) keepLocked(data []byte) ([]byte, *logSlab) {
 	s := m.last
 	switch {
 	case s != nil && len(data) <= cap(s.b)-len(s.b):
@@ -120,7 +120,7 @@ func (m *memoryLog) keepLocked(data []byte) ([]byte, *logSlab) {
 }
 
 // dropLocked forgets list[from:to], which is at one end of list.
-func (m *memoryLog) dropLocked(from, to int) {
+func (m *Memory) dropLocked(from, to int) {
 	for _, e := range m.list[from:to] {
 		if e.slab.live--; e.slab.live > 0 {
 			continue
@@ -137,7 +137,7 @@ func (m *memoryLog) dropLocked(from, to int) {
 }
 
 // DeleteRange implements raft.LogStore.
-func (m *memoryLog) DeleteRange(low, high uint64) error {
+func (m *Memory) DeleteRange(low, high uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	end := m.first + uint64(len(m.list))

@@ -1,7 +1,6 @@
-package stripe
+package raftlog
 
 import (
-	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -28,17 +27,17 @@ func (s slowRemoval) Delete(dir, name string) error {
 // that it had no time for are gone after the next start.
 func TestTheLogIsWrittenWhileOldFilesAreRemoved(t *testing.T) {
 	vfs := slowRemoval{fs.New(), make(chan string, 100), make(chan struct{})}
-	files := logFiles{dir: t.TempDir(), vfs: vfs, size: 64 << 10}.withDefaults()
-	open := func() *journal {
+	files := Files{Dir: t.TempDir(), VFS: vfs, Size: 64 << 10, SyncDir: noSync}
+	open := func() *Journal {
 		t.Helper()
-		j, err := openJournal(files, slog.New(slog.DiscardHandler), func(error) {}, func() error { return nil })
+		j, err := Open(Options{Files: files})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return j
 	}
 	onDisk := func() int {
-		list, _ := filepath.Glob(filepath.Join(files.dir, "*.wal"))
+		list, _ := filepath.Glob(filepath.Join(files.Dir, "*.wal"))
 		return len(list)
 	}
 	j := open()
@@ -68,7 +67,7 @@ func TestTheLogIsWrittenWhileOldFilesAreRemoved(t *testing.T) {
 		t.Errorf("%d of %d files are left: nothing was to be removed yet", n, before)
 	}
 	close(vfs.free)
-	if err := j.close(); err != nil {
+	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
 
@@ -87,7 +86,7 @@ func TestTheLogIsWrittenWhileOldFilesAreRemoved(t *testing.T) {
 			t.Fatalf("%d files are left", onDisk())
 		}
 	}
-	if err := j.close(); err != nil {
+	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

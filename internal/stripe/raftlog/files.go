@@ -1,4 +1,4 @@
-package stripe
+package raftlog
 
 import (
 	"errors"
@@ -8,34 +8,34 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
+// probeBytes of the file that tries the disk are written: as many as a large entry has.
+const probeBytes = 512 << 10
+
 // segmentSize is how large the log's files are. They are allocated whole, so
 // this is also what an empty server takes on disk.
 const segmentSize = 32 << 20
 
-// logFiles is where the log lies, and by which means it is reached.
-type logFiles struct {
-	dir  string
-	vfs  types.VFS
-	meta func() types.MetaStore // a new one each time: it is closed with the log
-	size int                    // of a file, in bytes
-	lazy bool                   // a crash of the machine may damage several writes at the end
-
-	syncDir func(dir string) error
+// Files is where the log lies, and by which means it is reached. Dir and SyncDir
+// must be given; zero fields else are the usual ones.
+type Files struct {
+	Dir     string // must be there
+	VFS     types.VFS
+	Meta    func() types.MetaStore // a new one each time: it is closed with the log
+	SyncDir func(dir string) error // makes what was made in dir survive a crash of the machine
+	Size    int                    // of a file, in bytes
+	Lazy    bool                   // files are synced once a second: a crash of the machine may damage several writes at the end
 }
 
 // withDefaults fills in the real means.
-func (l logFiles) withDefaults() logFiles {
-	if l.vfs == nil {
-		l.vfs = fs.New()
+func (l Files) withDefaults() Files {
+	if l.VFS == nil {
+		l.VFS = fs.New()
 	}
-	if l.meta == nil {
-		l.meta = func() types.MetaStore { return &metadb.BoltMetaDB{} }
+	if l.Meta == nil {
+		l.Meta = func() types.MetaStore { return &metadb.BoltMetaDB{} }
 	}
-	if l.size == 0 {
-		l.size = segmentSize
-	}
-	if l.syncDir == nil {
-		l.syncDir = syncDir
+	if l.Size == 0 {
+		l.Size = segmentSize
 	}
 	return l
 }
@@ -43,10 +43,10 @@ func (l logFiles) withDefaults() logFiles {
 // lazily puts disk between the log and its file system. The list of files is
 // written at once even so, and must not speak of what is not there yet: what
 // waits is synced first.
-func (l logFiles) lazily(disk *lazyFS) logFiles {
-	meta := l.meta
-	l.vfs, l.lazy = disk, true
-	l.meta = func() types.MetaStore { return lazyMeta{meta(), disk} }
+func (l Files) lazily(disk *lazyFS) Files {
+	meta := l.Meta
+	l.VFS = disk
+	l.Meta = func() types.MetaStore { return lazyMeta{meta(), disk} }
 	return l
 }
 
@@ -74,14 +74,14 @@ func (m lazyMeta) SetStable(key, value []byte) error {
 
 // tryWrite makes, syncs and removes a file as large as those of the log: a disk
 // with less room than that would be full again at once.
-func (l logFiles) tryWrite() error {
+func (l Files) tryWrite() error {
 	const name = "probe.tmp"
-	l.vfs.Delete(l.dir, name)
-	f, err := l.vfs.Create(l.dir, name, uint64(l.size))
+	l.VFS.Delete(l.Dir, name)
+	f, err := l.VFS.Create(l.Dir, name, uint64(l.Size))
 	if err != nil {
-		return errors.Join(err, l.vfs.Delete(l.dir, name))
+		return errors.Join(err, l.VFS.Delete(l.Dir, name))
 	}
-	_, err = f.WriteAt(make([]byte, min(l.size, maxBatchBytes)), 0)
+	_, err = f.WriteAt(make([]byte, min(l.Size, probeBytes)), 0)
 	err = errors.Join(err, f.Sync(), f.Close())
-	return errors.Join(err, l.vfs.Delete(l.dir, name))
+	return errors.Join(err, l.VFS.Delete(l.Dir, name))
 }

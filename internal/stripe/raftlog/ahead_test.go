@@ -1,17 +1,14 @@
-package stripe
+package raftlog
 
 import (
 	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
-
-	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
 // counted counts what reaches the disk. From fail on zeros behind a write cannot be written.
@@ -110,28 +107,4 @@ func TestTheLogGoesOnWhereNothingCanBeWrittenAhead(t *testing.T) {
 	if _, err := f.WriteAt(make([]byte, 1000), 1000); err != nil || c.writes != before+1 {
 		t.Errorf("%d writes, %v", c.writes-before, err)
 	}
-}
-
-// The next batch is on its way to the disk as soon as the one before it is agreed,
-// while that is applied and answered.
-func TestTheNextBatchDoesNotWaitForTheAnswers(t *testing.T) {
-	g := &gauge{VFS: fs.New()}
-	s, l := start(t, Config{Dir: t.TempDir()}, parts{files: logFiles{vfs: g}})
-	form(t, s)
-	g.gate.Lock()
-	var answered sync.WaitGroup
-	answered.Add(2)
-	applying, release := make(chan struct{}), make(chan struct{})
-	s.Propose([]byte("one"), func(wire.Outcome, error) { close(applying); <-release; answered.Done() })
-	eventually(t, "the first is on its way", func() bool { return !s.queue.idle() })
-	s.Propose([]byte("two"), func(wire.Outcome, error) { answered.Done() })
-	before := g.syncs.Load()
-	g.gate.Unlock()
-	<-applying
-	eventually(t, "the second is on the disk", func() bool { return g.syncs.Load() >= before+2 })
-	if got := l.list(); len(got) != 1 {
-		t.Errorf("applied %q", got)
-	}
-	close(release)
-	answered.Wait()
 }

@@ -1,4 +1,4 @@
-package stripe
+package raftlog
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // The file format of raft-wal v0.4.2 (its segment/format.go), as far as it is
 // needed here: a header, then frames aligned to frameAlign, each with a head of
@@ -37,14 +39,14 @@ const (
 //     it. Then the file is damaged, and that is an error;
 //   - a file that was sealed is noted as sealed, and the next one is begun.
 //
-// With lazy, several unsynced writes may be damaged in any order when the
+// With Lazy, several unsynced writes may be damaged in any order when the
 // machine crashes, so the log ends at the first damage whatever follows.
 //
 // What was found good is synced before anybody builds on it: a process that was
 // killed between a write and its sync leaves it in the system's memory only.
-func (l logFiles) mendTail(log *slog.Logger) (err error) {
-	meta := l.meta()
-	state, err := meta.Load(l.dir)
+func (l Files) mendTail(log *slog.Logger) (err error) {
+	meta := l.Meta()
+	state, err := meta.Load(l.Dir)
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,7 @@ func (l logFiles) mendTail(log *slog.Logger) (err error) {
 	}
 	tail := &state.Segments[len(state.Segments)-1]
 	name := segment.FileName(*tail)
-	f, err := l.vfs.OpenWriter(l.dir, name)
+	f, err := l.VFS.OpenWriter(l.Dir, name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // a crash before the file was made: raft-wal makes it
 	}
@@ -62,7 +64,7 @@ func (l logFiles) mendTail(log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := os.Stat(filepath.Join(l.dir, name))
+	info, err := os.Stat(filepath.Join(l.Dir, name))
 	if err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func (l logFiles) mendTail(log *slog.Logger) (err error) {
 	}
 	found := walk(b)
 	if end := lastNonZero(b); end > found.end {
-		if !l.lazy && goodCommit(b[found.end:end]) {
+		if !l.Lazy && goodCommit(b[found.end:end]) {
 			return fmt.Errorf("file %q is damaged at byte %d, and acknowledged entries follow", name, found.end)
 		}
 		log.Warn("a write that was cut off by a crash is taken off the log's end", "file", name, "bytes", end-found.end)
@@ -80,7 +82,7 @@ func (l logFiles) mendTail(log *slog.Logger) (err error) {
 			return err
 		}
 	}
-	if err := errors.Join(f.Sync(), l.syncDir(l.dir)); err != nil {
+	if err := errors.Join(f.Sync(), l.SyncDir(l.Dir)); err != nil {
 		return err
 	}
 	if found.index == 0 {
@@ -91,7 +93,7 @@ func (l logFiles) mendTail(log *slog.Logger) (err error) {
 	tail.MaxIndex = tail.BaseIndex + uint64(found.entries) - 1
 	state.Segments = append(state.Segments, types.SegmentInfo{
 		ID: state.NextSegmentID, BaseIndex: tail.MaxIndex + 1, MinIndex: tail.MaxIndex + 1,
-		SizeLimit: uint32(l.size), Codec: wal.CodecBinaryV1, CreateTime: now,
+		SizeLimit: uint32(l.Size), Codec: wal.CodecBinaryV1, CreateTime: now,
 	})
 	state.NextSegmentID++
 	return meta.CommitState(state)

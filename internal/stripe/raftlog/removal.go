@@ -1,4 +1,4 @@
-package stripe
+package raftlog
 
 import (
 	"log/slog"
@@ -74,7 +74,9 @@ func (r *lateRemoval) run() {
 		r.list = r.list[1:]
 		r.mu.Unlock()
 		remove()
-		if !rest(removePause, r.stop) {
+		select {
+		case <-time.After(removePause):
+		case <-r.stop:
 			return
 		}
 	}
