@@ -44,11 +44,11 @@ func Check(ctx context.Context, dir string, lazy bool, st *store.Store) (Checked
 }
 
 func (c *checker) run() error {
-	unlock, err := c.lock()
+	free, err := c.lock()
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer free()
 	c.identity()
 	c.snapshots()
 	c.log()
@@ -84,7 +84,7 @@ func (c *checker) fault(format string, args ...any) {
 
 // lock keeps servers out while it is checked. It makes no file: dir may be a
 // backup, or read-only.
-func (c *checker) lock() (unlock func(), err error) {
+func (c *checker) lock() (free func(), err error) {
 	f, err := openShared(filepath.Join(c.dir, lockFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -97,7 +97,7 @@ func (c *checker) lock() (unlock func(), err error) {
 	case err != nil:
 		return nil, explain(c.dir, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { unlock(f) }, nil
 }
 
 func (c *checker) identity() {

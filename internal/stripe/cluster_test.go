@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -120,9 +121,26 @@ func (c *cluster) open(i int, cfg Config) {
 			c.links[j][i].kill(false)
 		}
 	}
+	c.freed(i)
 	cfg.Listener = c.port(i)
 	c.ledgers[i] = &ledger{newer: c.newer}
 	c.set(i, startOn(c.t, cfg, c.parts, c.ledgers[i]))
+}
+
+// freed returns once the former run of server i has let go of its files: on a busy machine
+// Close may have given up before.
+func (c *cluster) freed(i int) {
+	c.t.Helper()
+	if c.dirs[i] == "" {
+		return
+	}
+	eventually(c.t, "the files are free", func() bool {
+		lock, err := openLocked(filepath.Join(c.dirs[i], lockFile))
+		if err == nil {
+			unlock(lock)
+		}
+		return !errors.Is(err, errLocked)
+	})
 }
 
 // port opens the group port of server i.

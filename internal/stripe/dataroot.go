@@ -70,12 +70,12 @@ func openDataRoot(dir string) (*dataRoot, error) {
 	}
 	r := &dataRoot{dir: dir, lock: lock}
 	if err := r.identify(); err != nil {
-		lock.Close()
+		unlock(lock)
 		return nil, err
 	}
 	for _, sub := range []string{walFolder, snapFolder} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o750); err != nil {
-			lock.Close()
+			unlock(lock)
 			return nil, explain(dir, err)
 		}
 	}
@@ -172,7 +172,7 @@ func (s *Stripe) rootWatcher() {
 
 // close gives the folder free. The lock file stays: removing it would let two
 // processes lock two files of the same name.
-func (r *dataRoot) close() error { return r.lock.Close() }
+func (r *dataRoot) close() error { return unlock(r.lock) }
 
 // writeAtomic replaces path so that after a crash it has the old content or the
 // new, never a part: temporary file, sync, rename, sync of the folder.

@@ -11,6 +11,7 @@ import (
 // reach it: whatever they agree on, this one has asked for.
 func (r *pairRig) startOff(i int, off time.Duration) {
 	r.t.Helper()
+	r.freed(i)
 	cfg := r.config(i)
 	cfg.Listener = r.port(i)
 	cfg.Faults = &Faults{Wall: func() time.Time { return time.Now().Add(off) }}

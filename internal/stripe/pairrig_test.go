@@ -106,21 +106,6 @@ func (r *pairRig) thaw(id string) {
 	}
 }
 
-// start starts a server, once its former run has let go of its files.
-func (r *pairRig) start(i int) {
-	r.t.Helper()
-	if dir := r.dirs[i]; dir != "" {
-		eventually(r.t, "the files are free", func() bool {
-			lock, err := openLocked(filepath.Join(dir, lockFile))
-			if err == nil {
-				lock.Close()
-			}
-			return err == nil
-		})
-	}
-	r.cluster.start(i)
-}
-
 func (r *pairRig) leads(i int) bool { return r.servers[i] != nil && r.servers[i].leading.Load() }
 
 func (r *pairRig) ops(i int) []string { return r.ledgers[i].list() }

@@ -10,7 +10,7 @@ import (
 )
 
 // openLocked opens the file, which it makes where missing, for this process
-// alone, or returns errLocked. Closing it, or the end of the process, unlocks.
+// alone, or returns errLocked. unlock, or the end of the process, unlocks.
 func openLocked(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o640)
 	if err != nil {
@@ -38,6 +38,13 @@ func flock(f *os.File, how int) (*os.File, error) {
 		return nil, fmt.Errorf("lock %q: %w", f.Name(), err)
 	}
 	return f, nil
+}
+
+// unlock closes a file of openLocked or openShared. It does not leave the unlocking to the
+// closing: a lock lasts until the last copy of the file is closed, and a child that is being
+// started by any goroutine has one until it executes its program.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }
 
 // syncDir makes what was created, renamed or removed in dir survive a crash of

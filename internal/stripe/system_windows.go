@@ -10,7 +10,7 @@ import (
 const errSharingViolation = syscall.Errno(32)
 
 // openLocked opens the file, which it makes where missing, for this process
-// alone, or returns errLocked. Closing it, or the end of the process, unlocks:
+// alone, or returns errLocked. unlock, or the end of the process, unlocks:
 // a file that is opened with no share mode can't be opened a second time.
 func openLocked(path string) (*os.File, error) {
 	const alone = 0 // share mode
@@ -37,6 +37,9 @@ func openAs(path string, access, share, how uint32) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(handle), path), nil
 }
+
+// unlock closes a file of openLocked or openShared.
+func unlock(f *os.File) error { return f.Close() }
 
 // syncDir does nothing: Windows can't flush a folder, and NTFS keeps the order
 // of changes to it in its own journal.
