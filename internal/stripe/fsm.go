@@ -95,6 +95,7 @@ type fsm struct {
 	outcomes []wire.Outcome         // scratch of Apply
 	asked    bool                   // likewise: the entry has a change that a client asked for
 	serves   func()                 // called when such an entry of this server's was answered; nil where nobody counts
+	untold   func() bool            // see pair.untold; nil where there is no pair
 }
 
 var (
@@ -227,7 +228,8 @@ func (f *fsm) setPast(h history) {
 
 // incarnate begins an incarnation of the pair. Where the owner could not know at
 // which state that is, it is this one. Where it looked only after the partner was
-// removed, at its restart or on the word of an operator, the log knows better.
+// removed, the log knows better: at its restart it was at its last snapshot, and on the
+// word of an operator behind what only itself had agreed on.
 func (f *fsm) incarnate(entry *raft.Log) any {
 	i, err := parseIncarnation(entry.Data)
 	if err != nil {
@@ -240,7 +242,7 @@ func (f *fsm) incarnate(entry *raft.Log) any {
 	case i.Forced:
 		i.Version, i.Time = f.m.Index(), f.m.Now()
 	case parted != nil && i.Fork >= parted.entry:
-		i.Version, i.Time = min(i.Version, parted.index), min(i.Time, parted.time)
+		i.Version, i.Time = parted.index, parted.time
 	}
 	f.parted = nil
 	f.setPast(f.history().with(i))

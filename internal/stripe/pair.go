@@ -101,7 +101,7 @@ func (s *Stripe) openPair(t peerTransport, pace func(string)) (raft.Transport, e
 	p.t = newPairTransport(t, s.stop, 2*p.times.alone, p.admits)
 	p.t.setTip(p.kept.History.tip())
 	p.served.begin(p.kept.Service, p.clock(), p.times.alone)
-	s.fsm.serves = p.serves
+	s.fsm.serves, s.fsm.untold = p.serves, p.untold
 	s.pair = p
 	return p.t, nil
 }
@@ -266,6 +266,15 @@ func (p *pair) followHistory() {
 		p.t.setTip(p.kept.History.tip())
 	}
 	p.mu.Unlock()
+}
+
+// untold reports whether this server goes on alone, or is about to, and its log does not
+// say so yet.
+func (p *pair) untold() bool {
+	applied := p.s.fsm.history()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.removes || p.kept.Doubt || !applied.contains(p.kept.History.tip())
 }
 
 // lead watches the passive, while this server is raft's leader.

@@ -31,8 +31,12 @@ const (
 )
 
 func newPairRig(t testing.TB, d Durability) *pairRig {
+	return newPairRigOf(t, Config{Durability: d})
+}
+
+func newPairRigOf(t testing.TB, cfg Config) *pairRig {
 	r := &pairRig{asleep: map[string]chan struct{}{}, entries: map[string]string{}}
-	cfg := Config{Durability: d, Priority: Availability, Timers: Timers{Heartbeat: rigHeartbeat}}
+	cfg.Priority, cfg.Timers = Availability, Timers{Heartbeat: rigHeartbeat}
 	r.cluster = newClusterIn(t, make([]string, 2), cfg, parts{pace: func(id string) {
 		r.mu.Lock()
 		c := r.asleep[id]

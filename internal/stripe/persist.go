@@ -64,6 +64,9 @@ func (f *fsm) readHead(r *bufio.Reader) (past history, format int, err error) {
 	return past, format, err
 }
 
+// errUntold keeps the log: where this server went on alone can be read nowhere else.
+var errUntold = errors.New("this server goes on alone, and its log does not say so yet")
+
 // Snapshot implements raft.FSM. It is quick: the writing is Persist's.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if p := f.damage.Load(); p != nil {
@@ -71,6 +74,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	s := &fsmSnapshot{f: f, bytes: f.bytes.Load()}
 	if !f.memoryOnly {
+		if f.untold != nil && f.untold() {
+			return nil, errUntold
+		}
 		f.turn.Lock()
 		defer f.turn.Unlock()
 		s.view, s.past, s.format, s.deleted = f.m.Snapshot(), f.history(), f.format(), f.deleted
