@@ -27,7 +27,7 @@ func TestTheCartOutlivesACutNetworkAndAPause(t *testing.T) {
 			t.Parallel() // it mostly waits
 			p := newProject(t, composeProgram{command: []string{"docker-compose"}})
 			if _, err := p.compose.release(); err != nil {
-				t.Skipf("docker-compose: %v", err)
+				missing(t, "docker-compose: "+err.Error())
 			}
 			p.env = append(p.env, "PROFILE="+profile.name)
 			if out, code := command(t, root, p.env, "make", "up"); code != 0 {

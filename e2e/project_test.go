@@ -52,15 +52,20 @@ func withEachCompose(t *testing.T, test func(*testing.T, composeProgram)) {
 		t.Run(row.name, func(t *testing.T) {
 			version, err := row.release()
 			if err != nil || !strings.HasPrefix(strings.TrimPrefix(version, "v"), row.version) {
-				why := fmt.Sprintf("%s: want version %s, found %q (%v); %s", row.name, row.version, version, err, row.hint)
-				if os.Getenv("E2E_REQUIRED") == "1" {
-					t.Fatal("E2E_REQUIRED=1, and ", why)
-				}
-				t.Skip(why)
+				missing(t, fmt.Sprintf("%s: want version %s, found %q (%v); %s", row.name, row.version, version, err, row.hint))
 			}
 			test(t, row.composeProgram)
 		})
 	}
+}
+
+// missing skips a test whose program is not there, or fails it with E2E_REQUIRED=1.
+func missing(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("E2E_REQUIRED") == "1" {
+		t.Fatal("E2E_REQUIRED=1, and ", why)
+	}
+	t.Skip(why)
 }
 
 // release asks the program for its version.
