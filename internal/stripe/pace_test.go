@@ -176,6 +176,10 @@ func TestASnapshotIsSentUnread(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(in.dir, sink.ID(), stateFile), []byte("stale"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	isPaced := func(r io.ReadCloser) bool {
+		_, is := r.(heldReader).ReadCloser.(described).ReadCloser.(*pacedReader)
+		return is
+	}
 	meta, r, err := in.Open(sink.ID())
 	if err != nil {
 		t.Fatal(err)
@@ -183,6 +187,9 @@ func TestASnapshotIsSentUnread(t *testing.T) {
 	b, err := io.ReadAll(r)
 	if err != nil || string(b) != "stale" || meta.Index != 7 || meta.Size != 5 {
 		t.Errorf("read %q of %+v, %v", b, meta, err)
+	}
+	if !isPaced(r) {
+		t.Error("it is sent as fast as it can be")
 	}
 	if in.held.limit(10) != 6 {
 		t.Error("the log is not held while it is sent")
@@ -201,6 +208,9 @@ func TestASnapshotIsSentUnread(t *testing.T) {
 	if _, r, err := in.Open(sink.ID()); err != nil {
 		t.Errorf("a snapshot that was verified when it came is read once more: %v", err)
 	} else {
+		if isPaced(r) {
+			t.Error("Open paces what Restore paces")
+		}
 		r.Close()
 	}
 }

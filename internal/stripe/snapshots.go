@@ -93,7 +93,11 @@ func (s snapshots) openUnread(id string) (*raft.SnapshotMeta, io.ReadCloser, err
 	if err != nil {
 		return nil, nil, err
 	}
-	return list[i], heldReader{described{newPacedReader(f, s.stop, s.fsm.busy), list[i]}, s.held.begin(list[i].Index)}, nil
+	var r io.ReadCloser = f
+	if s.sends() { // what is restored here Restore paces
+		r = newPacedReader(f, s.stop, s.fsm.busy)
+	}
+	return list[i], heldReader{described{r, list[i]}, s.held.begin(list[i].Index)}, nil
 }
 
 // described is an open snapshot that can tell what it is: raft's Restore does not.
