@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
 // version is a server of ours as it is compared with others: its binary, and
@@ -57,12 +54,7 @@ func versions(ctx context.Context, b *bench) error {
 		}
 		defer func() { _ = k.c.Close() }()
 		entries := func(ctx context.Context) (uint64, error) {
-			answer, err := k.c.Do(ctx, true, []byte(wire.CmdDump), []byte("JSON"))
-			if err != nil {
-				return 0, err
-			}
-			var d wire.Dump
-			err = json.Unmarshal(bytes.Join(answer, nil), &d)
+			d, err := k.c.Dump(ctx)
 			return d.Engine.Applied, err
 		}
 		list = append(list, counted{load{v.name + " SET", s.process, k.set}, entries}, counted{load{v.name + " GET", s.process, k.get}, entries})

@@ -118,6 +118,10 @@ func TestLifeOfASession(t *testing.T) {
 	if err != nil || st.State != wire.StateActive || st.Cluster == nil || st.Nodes != 1 {
 		t.Errorf("status: %+v, %v", st, err)
 	}
+	d, err := cl.Dump(ctx)
+	if err != nil || d.Status.State != st.State || d.Engine.Applied == 0 || len(d.Nodes) != 1 {
+		t.Errorf("dump: %+v, %v", d, err)
+	}
 }
 
 func TestCallsWaitForConfigure(t *testing.T) {

@@ -132,6 +132,12 @@ func (c *Client) Status(ctx context.Context) (s wire.Status, err error) {
 	return s, err
 }
 
+// Dump asks the server for all that it can tell of itself.
+func (c *Client) Dump(ctx context.Context) (d wire.Dump, err error) {
+	err = c.document(ctx, true, &d, []byte(wire.CmdDump))
+	return d, err
+}
+
 // Configure forms the cluster. It may be repeated: the same content again is a success.
 func (c *Client) Configure(ctx context.Context, r *wire.ConfigureRequest) (a wire.ConfigureAnswer, err error) {
 	body, err := json.Marshal(r)

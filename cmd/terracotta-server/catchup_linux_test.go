@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -211,13 +210,9 @@ func (x *triple) term(i int) uint64 {
 		x.t.Fatal(err)
 	}
 	defer c.Close()
-	parts, err := c.Do(ctx, true, []byte(wire.CmdDump))
-	if err != nil {
-		x.t.Fatal(err)
-	}
-	var d wire.Dump
-	if err := json.Unmarshal(parts[0], &d); err != nil || d.Engine.Term == 0 {
-		x.t.Fatalf("dump %s: %v", parts[0], err)
+	d, err := c.Dump(ctx)
+	if err != nil || d.Engine.Term == 0 {
+		x.t.Fatalf("dump %+v, %v", d, err)
 	}
 	return d.Engine.Term
 }
