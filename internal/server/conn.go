@@ -36,7 +36,6 @@ type conn struct {
 	served     bool              // a command was executed: the handshake is over
 	introduced bool              // out of the lobby
 	member     *ownership.Member // nil before TC.JOIN
-	last       *command          // executed
 	leaving    bool              // close after the answers that are there
 	encode     func(*wire.Session)
 	fields     [][]byte // scratch of encode, and digits
@@ -60,8 +59,8 @@ type conn struct {
 // aboutConn is what a peer told of itself.
 type aboutConn struct {
 	name, lib, libVersion string
-	node                  string // of a joined node
-	last                  string // name of the last command
+	node                  string   // of a joined node
+	last                  *command // executed; set by the reading goroutine alone
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
@@ -261,7 +260,7 @@ func (c *conn) execute(args [][]byte) {
 		c.leaving = true
 		return
 	}
-	cmd := c.last
+	cmd := c.about.last
 	if cmd == nil || string(name) != cmd.name {
 		cmd = lookup(name)
 	}
@@ -304,12 +303,11 @@ func (c *conn) execute(args [][]byte) {
 const needAuth = "this server wants a password: AUTH or HELLO 3 AUTH default PASSWORD first"
 
 func (c *conn) note(cmd *command) {
-	if c.last == cmd {
+	if c.about.last == cmd {
 		return
 	}
-	c.last = cmd
 	c.mu.Lock()
-	c.about.last = cmd.name
+	c.about.last = cmd
 	c.mu.Unlock()
 }
 

@@ -218,9 +218,13 @@ func (c *conn) setInfo(what, value string) {
 func (c *conn) line() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	last := ""
+	if c.about.last != nil {
+		last = strings.ToLower(c.about.last.name)
+	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d node=%s cmd=%s lib-name=%s lib-ver=%s waiting=%d omem=%d\n",
 		c.id, c.nc.RemoteAddr(), c.nc.LocalAddr(), c.about.name, int(time.Since(c.since).Seconds()), c.about.node,
-		strings.ToLower(c.about.last), c.about.lib, c.about.libVersion, len(c.queue)-c.first, c.held)
+		last, c.about.lib, c.about.libVersion, len(c.queue)-c.first, c.held)
 }
 
 // info answers INFO [section ...].
