@@ -157,39 +157,38 @@ func (c *Client) await(ctx context.Context, k *call) error {
 	if cn != nil && c.flush(cn, k) && c.look(cn, k) {
 		return nil
 	}
-	var timer *time.Timer // of the next try
-	var again <-chan time.Time
-	gone := ctx.Done()
+	var pause <-chan time.Time // until the next try
 	for tries := 0; ; {
-		if gone == nil && again == nil {
-			<-k.done // cheaper than a select
-		} else {
-			select {
-			case <-k.done:
-			case <-again:
-				again = nil
-				c.resubmit(k)
-				continue
-			case <-gone:
-				if timer != nil {
-					timer.Stop()
-				}
-				if err := c.abandon(ctx, k); err != nil {
-					return err
-				}
-			}
-		}
-		if k.state.Load() == answered {
-			if timer != nil {
-				timer.Stop()
-			}
+		over, err := c.wait(ctx, k, pause)
+		switch {
+		case err != nil:
+			return err
+		case over:
+			pause = nil
+		case k.state.Load() == answered:
 			return nil
-		}
-		if again == nil { // resting, or already sent again on a new connection
-			timer = time.NewTimer(backoff(tries))
-			again = timer.C
+		case pause == nil: // resting, or already sent again on a new connection
+			pause = time.After(backoff(tries))
 			tries++
 		}
+	}
+}
+
+// wait waits until something has happened to k, or the pause is over: then k is sent
+// again. Where ctx ends first it returns an error and has left k to itself.
+func (c *Client) wait(ctx context.Context, k *call, pause <-chan time.Time) (over bool, err error) {
+	if pause == nil && ctx.Done() == nil {
+		<-k.done // cheaper than a select
+		return false, nil
+	}
+	select {
+	case <-k.done:
+		return false, nil
+	case <-pause:
+		c.resubmit(k)
+		return true, nil
+	case <-ctx.Done():
+		return false, c.abandon(ctx, k)
 	}
 }
 
