@@ -155,15 +155,15 @@ func (q *queue) await() *flight {
 func (q *queue) take() *flight {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.readyLocked() {
-		return nil
-	}
 	return q.takeLocked()
 }
 
 func (q *queue) readyLocked() bool { return q.out == nil && !q.held && len(q.list) > 0 }
 
 func (q *queue) takeLocked() *flight {
+	if !q.readyLocked() {
+		return nil
+	}
 	b := q.list[0]
 	n := copy(q.list, q.list[1:])
 	q.list[n] = nil
@@ -200,28 +200,17 @@ func (q *queue) agreed(f *flight) *flight {
 	if q.out == f {
 		q.out = nil
 	}
-	if !q.readyLocked() {
-		return nil
-	}
 	return q.takeLocked()
 }
 
-// failed tells that f will not be agreed, or nobody knows.
-func (q *queue) failed(f *flight) {
+// ended tells that f is answered and will not be agreed: it was refused, applied
+// without raft, or nobody knows. Only what raft has got may still be held by it.
+func (q *queue) ended(f *flight) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.endLocked(f)
-}
-
-// done tells that f was applied here, without raft.
-func (q *queue) done(f *flight) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.recycleLocked(f.batch)
-	q.endLocked(f)
-}
-
-func (q *queue) endLocked(f *flight) {
+	if f.future == nil {
+		q.recycleLocked(f.batch)
+	}
 	if q.out == f {
 		q.out = nil
 	}
@@ -324,14 +313,14 @@ func (s *Stripe) agreed(f *flight) {
 func (s *Stripe) send(f *flight) {
 	if refusal := s.refusal(); refusal != nil {
 		f.answer(nil, refusal)
-		s.queue.failed(f)
+		s.queue.ended(f)
 		return
 	}
 	if s.direct {
 		if !s.fsm.applyHere(f.batch, s.clock.read(), s.term.Load()) {
 			f.answer(nil, errDamagedHere)
 		}
-		s.queue.done(f)
+		s.queue.ended(f)
 		return
 	}
 	seal(f.env, s.clock.read(), len(f.done))
@@ -348,7 +337,7 @@ func (s *Stripe) watch(f *flight) {
 		} else {
 			f.answer(nil, s.proposalError(err))
 		}
-		s.queue.failed(f)
+		s.queue.ended(f)
 	}
 }
 

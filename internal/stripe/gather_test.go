@@ -8,8 +8,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
+
+// What raft has got it may hold for longer than anybody waits for it.
+func TestOnlyWhatRaftHasNotGotIsUsedAgain(t *testing.T) {
+	for _, future := range []raft.ApplyFuture{nil, struct{ raft.ApplyFuture }{}} {
+		q := newQueue(func(*flight) {})
+		next := func() *flight {
+			if refusal := q.add([]byte("op"), false, nil); refusal != nil {
+				t.Fatal(refusal)
+			}
+			return q.take()
+		}
+		first := next()
+		if future != nil {
+			q.sent(first, future)
+		}
+		q.ended(first)
+		if again := next().batch == first.batch; again != (future == nil) {
+			t.Errorf("raft has it: %v; used again: %v", future != nil, again)
+		}
+		if next() != nil {
+			t.Error("two batches are out")
+		}
+	}
+}
 
 // What was gathered is one entry after Hurry, or two where the proposer came by;
 // also where one batch follows the other at once, so that each Hurry finishes what
