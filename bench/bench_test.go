@@ -25,6 +25,22 @@ func TestHistogramKeepsDurations(t *testing.T) {
 	}
 }
 
+// What a server says may be read while it runs, and after it has ended.
+func TestWhatAServerSaysIsKept(t *testing.T) {
+	p, err := start("", nil, "sh", "-c", "echo one; echo two >&2; read end")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); p.log.String() != "one\ntwo\n" && time.Now().Before(deadline); <-time.After(time.Millisecond) {
+	}
+	if err := p.kill(); err != nil {
+		t.Fatal(err)
+	}
+	if said := p.log.String(); said != "one\ntwo\n" {
+		t.Errorf("it said %q", said)
+	}
+}
+
 func TestQuantilesOfManyDurations(t *testing.T) {
 	var h histogram
 	for i := range 1000 {

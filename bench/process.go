@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -25,14 +25,18 @@ const startTimeout = 3 * time.Minute
 type process struct {
 	cmd  *exec.Cmd
 	addr string
-	log  *tail
+	log  tail
 }
 
 // start runs a server whose output is kept, and ends it with this process at the latest.
 func start(addr string, env []string, name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), addr: addr, log: &tail{}}
+	log, err := newTail()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: exec.Command(name, args...), addr: addr, log: log}
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.Stdout, p.cmd.Stderr = log.File, log.File
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %q: %w", name, err)
@@ -130,22 +134,23 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2) // USER_HZ is 100
 }
 
-// tail keeps what a server has said: all of it, for a bench is short.
-type tail struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+// tail is what a server has said: a file without a name, which that server writes itself.
+type tail struct{ *os.File }
+
+func newTail() (tail, error) {
+	f, err := os.CreateTemp("", "bench-*.log")
+	if err != nil {
+		return tail{}, err
+	}
+	return tail{f}, os.Remove(f.Name())
 }
 
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.Write(b)
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.String()
+func (t tail) String() string {
+	said, err := io.ReadAll(io.NewSectionReader(t, 0, math.MaxInt64))
+	if err != nil {
+		return err.Error()
+	}
+	return string(said)
 }
 
 // freeAddr returns an address of the loopback that nobody listens on at the moment.
