@@ -136,6 +136,30 @@ func TestAnswersOfOneWhoIsAlone(t *testing.T) {
 	})
 }
 
+// While the reading goroutine is at what it took, of which the end may not have come yet, the
+// next bytes are no answer that a caller could take.
+func TestNobodyLooksBehindWhatWasTaken(t *testing.T) {
+	push := resp.AppendCommand(nil, []byte("told"))
+	push[0] = '>'
+	f := newFake(t, func(c *fakeConn, args []string) { c.answer(append(push, resp.AppendSimple(nil, "OK")...)) })
+	var a atomic.Pointer[alone]
+	clean := make(chan bool, 1)
+	c := newClient(t, Options{Hosts: []string{f.addr()}, Push: func([][]byte) {
+		if a := a.Load(); a != nil {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			clean <- a.clean
+		}
+	}})
+	a.Store(looking(t, c).alone)
+	if _, err := c.Do(within(t, long), true, args("X")...); err != nil {
+		t.Fatal(err)
+	}
+	if <-clean {
+		t.Error("a caller may look")
+	}
+}
+
 // Callers that are alone and callers that are not come and go: nobody's answer is left lying.
 func TestAloneAndTogetherInTurn(t *testing.T) {
 	f := newFake(t, nil)
