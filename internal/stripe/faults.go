@@ -5,11 +5,8 @@ import "time"
 // Faults are what a test lets go wrong with a server. nil functions: nothing. They
 // are called by many goroutines at once.
 type Faults struct {
-	Wall func() time.Time // the machine's clock
-
-	// Disk is asked before the log is written, and with sync before it is synchronised or
-	// gets another file. An error is the disk's; what was to be written is torn.
-	Disk func(sync bool) error
+	Wall func() time.Time      // the machine's clock
+	Disk func(sync bool) error // how the log's disk fails: see raftlog.Files.Failing
 }
 
 // upon returns p with the faults in it.

@@ -5,16 +5,15 @@
 // cannot be written again after a failed change of files, so what lies between
 // them must survive an ill disk. What the journal promises:
 //
-//   - entries, terms and votes are on disk when their writer is told so, with Lazy a
-//     second later; nothing else is ever found in their place;
+//   - terms and votes are on disk when their writer is told so, and entries, too; with
+//     Lazy entries are a second later, and before any term that follows them;
 //   - what a crash cut off is taken off the log's end when it is opened, and damage
 //     before that end is an error;
 //   - while the disk cannot be written, entries are refused and reads go on. It is
 //     tried again until it can be;
-//   - who writes does not wait for the removal of old files, or for the file system
-//     to allocate new ones.
+//   - who writes waits for no removal of old files.
 //
-// It knows the entries' kinds and nothing of what is in them: see Options.Verify.
+// What is in an entry it does not know: see Options.Verify.
 //
 //	j, err := raftlog.Open(raftlog.Options{Files: raftlog.Files{Dir: dir, SyncDir: syncDir}})
 //	r, err := raft.NewRaft(conf, fsm, j, j, snapshots, transport)
@@ -52,7 +51,7 @@ type Options struct {
 
 	Present func() error            // an error once the folder is not the one that was opened
 	Changed func(ill error)         // the disk cannot be written, and why now; nil: it can again. It must not block
-	Verify  func(data []byte) error // what a command is, each time it is read
+	Verify  func(data []byte) error // an error where a command is damaged; asked each time that one is read
 	Reread  Reread
 }
 
