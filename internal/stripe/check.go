@@ -143,7 +143,7 @@ func (c *checker) snapshots() {
 		switch {
 		case !e.IsDir():
 		case strings.HasSuffix(e.Name(), ".tmp"):
-			c.Mended = append(c.Mended, fmt.Sprintf("snapshot %q was being written: it is removed", e.Name()))
+			c.Mended = append(c.Mended, fmt.Sprintf("snapshot %q was being written or removed: it is removed", e.Name()))
 		default:
 			d, err := describe(filepath.Join(root, e.Name()))
 			if err != nil {

@@ -2,8 +2,10 @@ package stripe
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hashicorp/raft"
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -172,6 +175,50 @@ func TestNoGapBetweenSnapshotAndLog(t *testing.T) {
 	change(t, list[1], func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
 	_, err := opened(t, dir)
 	refusedWith(t, err, dir, "restore")
+}
+
+// A crash in the midst of the removal of an old snapshot leaves nothing that is taken for
+// damage, and nothing behind once the server has started.
+func TestCrashWhileASnapshotIsRemoved(t *testing.T) {
+	t.Parallel()
+	dir, _ := written(t, 50, 20, 40) // two digits each: their names sort
+	all := func() []string {
+		list, _ := filepath.Glob(filepath.Join(dir, snapFolder, "*"))
+		return list
+	}
+	run := func() {
+		s, _ := start(t, Config{Dir: dir}, parts{})
+		form(t, s)
+		must(t, s, "more")
+		if err := s.snapshot(); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if len(all()) != snapshotsKept {
+			t.Fatalf("snapshots: %q", all())
+		}
+	}
+	oldest, again := all()[0], t.TempDir()
+	if err := os.CopyFS(again, os.DirFS(oldest)); err != nil {
+		t.Fatal(err)
+	}
+	run()
+	if err := os.CopyFS(oldest, os.DirFS(again)); err != nil {
+		t.Fatal(err)
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, math.MaxInt, hclogTo(testLog(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := errors.New("killed")
+	in := snapshots{SnapshotStore: files, dir: filepath.Join(dir, snapFolder)}
+	if err := in.reap(func(dir string) error { return errors.Join(killed, os.Remove(filepath.Join(dir, descriptionFile))) }); !errors.Is(err, killed) {
+		t.Fatal(err)
+	}
+	if c := checked(t, dir); len(c.Faults) > 0 || !hasLine(c.Mended, "or removed") {
+		t.Errorf("%+v", c)
+	}
+	run()
 }
 
 func TestLaterFormatsAreRefused(t *testing.T) {

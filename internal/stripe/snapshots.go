@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,7 +38,8 @@ func openSnapshots(s *Stripe) (snapshots, error) {
 			return snapshots{}, err
 		}
 	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, hclogTo(s.log))
+	const all = math.MaxInt // see reap
+	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, all, hclogTo(s.log))
 	return snapshots{files, filepath.Join(s.cfg.Dir, snapFolder), s.journal, s.journal.Flush, s.stop, s.fsm.starting, s.fsm, nil, s.leading.Load}, err
 }
 
@@ -188,7 +190,31 @@ func (s snapshotSink) Close() error {
 		return err
 	}
 	// This also syncs the folder: raft syncs the files, and not that they are there.
-	return writeAtomic(filepath.Join(dir, descriptionSum), fmt.Appendf(nil, "%08x\n", crc32.Checksum(b, castagnoli)))
+	if err := writeAtomic(filepath.Join(dir, descriptionSum), fmt.Appendf(nil, "%08x\n", crc32.Checksum(b, castagnoli))); err != nil {
+		return err
+	}
+	return s.in.reap(os.RemoveAll)
+}
+
+// reap removes all but the newest snapshots. Raft's own removes their files one by one: of one
+// that a crash interrupts it leaves a folder that nobody can read, and that nobody
+// removes. So each gets the name first that those have that are being written.
+func (s snapshots) reap(remove func(dir string) error) error {
+	list, err := s.SnapshotStore.List()
+	if err != nil {
+		return err
+	}
+	for _, old := range list[min(len(list), snapshotsKept):] {
+		dir := filepath.Join(s.dir, old.ID)
+		err := os.Rename(dir, dir+".tmp")
+		if err == nil {
+			err = remove(dir + ".tmp")
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Raft's description of a snapshot has the checksum of the snapshot and none of
