@@ -17,7 +17,7 @@ export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up up-local down images kit check unit cross torture fuzz e2e test bench bench-long clean
+.PHONY: help up up-local down images kit check unit cross model torture fuzz e2e test bench bench-long clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -55,11 +55,15 @@ check: ## gofmt, go vet, staticcheck
 
 unit: ## all tests that need no Docker, with the race detector
 	.ci/tests $(GO) test -race -shuffle=on -timeout 20m ./...
+	.ci/tests $(GO) test ./internal/ownership/model
 	cd bench && ../.ci/tests $(GO) test ./...
 	cd e2e/foreign && ../../.ci/tests $(GO) test -count=1 ./...
 
 cross: ## everything compiles for every platform that a release is built for
 	CROSS=1 .ci/tests $(GO) test -count=1 -timeout 30m -run TestReleasesCrossCompile .
+
+model: ## search the model of session ownership (docs/ownership.md): every promise holds, and each rule is needed or said not to be
+	$(GO) run ./internal/ownership/model/check
 
 torture: ## 100 rounds of kill -9 under load, 100 seeds of a disk that forgets, 100 of histories under faults (SEED=N: that one again)
 	$(GO) test -race -count=1 -timeout 30m -run '$(if $(SEED),,TestKill|)TestForgetfulDisk' ./internal/stripe -kills 100 -seeds 100 $(if $(SEED),-seed $(SEED))
