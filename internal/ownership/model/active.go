@@ -152,7 +152,7 @@ func (m *machine) answersLoad(i, n uint8) {
 	s := m.from
 	v := &s.server[i]
 	active := i == s.active
-	if !v.waits[n] || v.owner == 1-n || v.owner == nobody && !v.open() {
+	if !v.waits[n] || v.owner == 1-n || v.owner == nobody && !v.open() || !active && !m.without(LeadershipLoads) {
 		return
 	}
 	if active && !m.without(Drain) && (s.log[0] != 0 || v.held != 0) {

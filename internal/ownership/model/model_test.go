@@ -2,8 +2,10 @@ package model
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -175,5 +177,38 @@ func TestQueueKeepsOrder(t *testing.T) {
 	}
 	if g := msg(grant, 7, 5, bit(1)|bit(3)); g.kind() != grant || g.a() != 7 || g.b() != 5 || g.set() != bit(1)|bit(3) {
 		t.Errorf("a message changed: %x", g)
+	}
+}
+
+// The page for implementers has each rule as the code has it.
+func TestPageTellsEveryRule(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/ownership.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range Mutations() {
+		if len(m.Without) == 0 {
+			continue
+		}
+		var names []string
+		for _, r := range m.Without {
+			names = append(names, "`"+r.String()+"`")
+		}
+		says := m.Without[0].Says()
+		if len(names) > 1 {
+			says = "both"
+		}
+		breaks := fmt.Sprintf("%s, %d", m.Broken, m.Steps)
+		if m.Broken == "" {
+			breaks = "nothing: " + m.Because
+		}
+		if line := fmt.Sprintf("| %s | %s | %s |\n", strings.Join(names, ", "), says, breaks); !strings.Contains(string(page), line) {
+			t.Errorf("docs/ownership.md lacks\n%s", line)
+		}
+	}
+	for _, p := range Properties() {
+		if !strings.Contains(string(page), "\n| `"+string(p)+"` | ") {
+			t.Errorf("docs/ownership.md does not explain %s", p)
+		}
 	}
 }

@@ -45,7 +45,7 @@ func Mutations() []Mutation {
 		{Broken: StaleRead, Steps: 19, Long: true, Search: without(Search{Writes: 1, Loads: 1, Renews: 3}, RenewalMatched)},
 		{Broken: StaleRead, Steps: 9, Search: without(Search{Writes: 1, Loads: 1, Renews: 1, Drift: 1}, Margin)},
 		{Broken: TwoOwners, Steps: 7, Search: without(Search{Writes: 1, Loads: 1}, BootClock)},
-		{Broken: StaleRead, Steps: 11, Long: true, Search: without(Search{Writes: 1, Loads: 1, Faults: 1, Renews: 1}, LeadershipRenewals)},
+		{Broken: TwoOwners, Steps: 14, Long: true, Search: without(Search{Writes: 1, Loads: 1, Faults: 1, Renews: 1}, LeadershipRenewals)},
 		{Broken: StaleRead, Steps: 11, Long: true, Search: without(Search{Writes: 1, Loads: 1, Faults: 1, Renews: 1}, LeadershipLoads)},
 		{Broken: StaleRead, Steps: 10, Search: without(Search{Writes: 1, Loads: 1, Renews: 1}, LapseDrops)},
 		{Broken: StaleRead, Steps: 10, Search: without(Search{Writes: 1, Loads: 1, Renews: 1}, Drain)},
