@@ -94,7 +94,7 @@ func (c *Client) look(cn *conn, k *call) bool {
 	if err == nil {
 		a.found++
 		cn.heard.Add(1)
-		err = c.settle(cn, a.batch[:])
+		_, err = c.settle(cn, a.batch[:])
 	}
 	if err != nil {
 		cn.nc.Close() // the reading goroutine finds out and cleans up

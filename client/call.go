@@ -157,19 +157,26 @@ func (c *Client) await(ctx context.Context, k *call) error {
 	if cn != nil && c.flush(cn, k) && c.look(cn, k) {
 		return nil
 	}
+	if at := k.state.Load(); at == sent || at == answered {
+		<-k.done // or a nudge
+	}
 	var pause <-chan time.Time // until the next try
 	for tries := 0; ; {
-		over, err := c.wait(ctx, k, pause)
-		switch {
-		case err != nil:
-			return err
-		case over:
-			pause = nil
-		case k.state.Load() == answered:
+		switch k.state.Load() {
+		case answered:
 			return nil
-		case pause == nil: // resting, or already sent again on a new connection
-			pause = time.After(backoff(tries))
-			tries++
+		case resting:
+			if pause == nil {
+				pause = time.After(backoff(tries))
+				tries++
+			}
+		}
+		over, err := c.wait(ctx, k, pause)
+		if err != nil {
+			return err
+		}
+		if over {
+			pause = nil
 		}
 	}
 }
@@ -177,10 +184,6 @@ func (c *Client) await(ctx context.Context, k *call) error {
 // wait waits until something has happened to k, or the pause is over: then k is sent
 // again. Where ctx ends first it returns an error and has left k to itself.
 func (c *Client) wait(ctx context.Context, k *call, pause <-chan time.Time) (over bool, err error) {
-	if pause == nil && ctx.Done() == nil {
-		<-k.done // cheaper than a select
-		return false, nil
-	}
 	select {
 	case <-k.done:
 		return false, nil
@@ -232,9 +235,11 @@ func (c *Client) sendLocked(cn *conn, k *call) *conn {
 		k.args[argNode] = c.nodeText
 	}
 	cn.out = resp.AppendCommand(cn.out, k.args...)
+	cn.gathered++
 	cn.inflight.push(k)
 	k.conn = cn
 	k.state.Store(sent)
+	c.nudgeLaterLocked(cn)
 	if cn.flushing {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/terracotta-go/terracotta/internal/resp"
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -26,6 +27,7 @@ type conn struct {
 	unwatch func() bool // undoes that Close closes nc
 
 	out      []byte // gathered to be written
+	gathered int    // commands in out
 	spare    []byte // the flusher's last buffer
 	flushing bool   // somebody writes, or has promised to
 	inflight fifo   // sent and not answered, in order
@@ -33,6 +35,7 @@ type conn struct {
 	answers  uint64 // handed out
 	lone     int    // calls in a row that were alone in flight
 	together int    // answers that were handed out with the last one
+	nudges   nudges // for those who wait for long
 }
 
 func newConn(host string, nc net.Conn) *conn {
@@ -59,18 +62,15 @@ func (cn *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// flush writes what callers have gathered. The yield lets those who are about to
-// append do so first; it is what makes one system call serve many. One who calls
-// alone does without: it would only move to another thread. mine is the
+// flush writes what callers have gathered, and lets those who are about to append do
+// so first. One who calls alone does without: it would only move to another thread. mine is the
 // caller's own call: once that is answered, somebody else goes on. It reports
 // whether all was written and the caller's is the only call that waits for its answer,
 // as those before it were.
 func (c *Client) flush(cn *conn, mine *call) (alone bool) {
 	c.mu.Lock()
 	if cn.together > 1 || cn.inflight.len() > 1 {
-		c.mu.Unlock()
-		runtime.Gosched()
-		c.mu.Lock()
+		c.gatherLocked(cn)
 	}
 	for len(cn.out) > 0 {
 		buf := cn.takeLocked()
@@ -104,6 +104,50 @@ func (c *Client) flush(cn *conn, mine *call) (alone bool) {
 	return alone
 }
 
+// gatherLocked gives c.mu back for a moment in which those who have got the last answers
+// may ask again: that is what makes one system call serve many. After many answers one
+// yield is too short, because another processor that is idle goes on here at once. Where
+// a yield takes long, others need the processors for something else.
+func (c *Client) gatherLocked(cn *conn) {
+	began := time.Now()
+	for n := range maxYields {
+		if n > 0 && (cn.together < manyAnswers || cn.gathered >= cn.together || time.Since(began) > gatherFor) {
+			return
+		}
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	}
+}
+
+const (
+	maxYields = 10
+	gatherFor = 20 * time.Microsecond
+)
+
+// flushPromised is flush for the reading goroutine, which writes once and goes on reading.
+func (c *Client) flushPromised(cn *conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gatherLocked(cn)
+	buf, n := cn.takeLocked(), 0
+	if cn.try != nil && len(buf) > 0 {
+		c.mu.Unlock()
+		var err error
+		n, err = cn.try(buf)
+		c.mu.Lock()
+		if err != nil {
+			cn.nc.Close() // the next read finds out
+		}
+	}
+	if n < len(buf) || len(cn.out) > 0 {
+		c.goLocked(func() { c.flushWaiting(cn, buf, n) })
+		return
+	}
+	cn.keepLocked(buf)
+	cn.flushing = false
+}
+
 // flushWaiting writes buf from n on and what gathers meanwhile, and may take its time.
 func (c *Client) flushWaiting(cn *conn, buf []byte, n int) {
 	for {
@@ -126,7 +170,7 @@ func (c *Client) flushWaiting(cn *conn, buf []byte, n int) {
 // takeLocked takes what has gathered for writing; the other buffer gathers on.
 func (cn *conn) takeLocked() []byte {
 	buf := cn.out
-	cn.out, cn.spare = cn.spare[:0], nil
+	cn.out, cn.spare, cn.gathered = cn.spare[:0], nil, 0
 	return buf
 }
 
@@ -151,32 +195,42 @@ type answer struct {
 	parts [][]byte // its leaves; the text of an error
 }
 
-// readBatch bounds the answers that are handed out under one lock.
-const readBatch = 16
+// readBatch bounds the answers that are handed out under one lock, and manyAnswers
+// is from how many on those who get them will soon have much to write.
+const (
+	readBatch   = 64
+	manyAnswers = 16
+)
 
 // read hands out the answers until the connection breaks. Those that have
 // arrived together are handed out together.
 func (c *Client) read(cn *conn) error {
 	var batch [readBatch]answer // with memory for parts that it takes turns with the calls
+	promised := false           // to write what gathers
 	for {
-		first := &batch[0]
-		if err := cn.next(first); err != nil {
-			return err
-		}
-		if first.kind == '>' {
-			if c.o.Push != nil {
-				c.o.Push(first.parts)
+		n := cn.arrived(batch[:], 0)
+		if n == 0 {
+			if promised {
+				c.flushPromised(cn)
+				promised = false
 			}
-			first.parts = nil
-			continue
+			if err := cn.next(&batch[0]); err != nil {
+				return err
+			}
+			if first := &batch[0]; first.kind == '>' {
+				if c.o.Push != nil {
+					c.o.Push(first.parts)
+				}
+				first.parts = nil
+				continue
+			}
+			n = cn.arrived(batch[:], 1)
 		}
-		n := 1
-		for n < len(batch) && cn.arrived(&batch[n]) {
-			n++
-		}
-		if err := c.settle(cn, batch[:n]); err != nil {
+		promise, err := c.settle(cn, batch[:n])
+		if err != nil {
 			return err
 		}
+		promised = promised || promise
 	}
 }
 
@@ -200,15 +254,24 @@ func (cn *conn) next(a *answer) error {
 	return err
 }
 
-// arrived takes the next answer if it is a list of strings that is there already.
-func (cn *conn) arrived(a *answer) (ok bool) {
-	a.kind = '*'
-	a.parts, ok, _ = cn.r.ReadStrings(a.parts[:0], false)
-	return ok
+// arrived puts the lists of strings that are there already behind the n answers in
+// batch, and returns how many answers that makes.
+func (cn *conn) arrived(batch []answer, n int) int {
+	for ; n < len(batch); n++ {
+		a := &batch[n]
+		var ok bool
+		if a.parts, ok, _ = cn.r.ReadStrings(a.parts[:0], false); !ok {
+			break
+		}
+		a.kind = '*'
+	}
+	return n
 }
 
-// settle hands answers to the calls that are next.
-func (c *Client) settle(cn *conn, batch []answer) error {
+// settle hands answers to the calls that are next. Where there are many it promises
+// that its caller, the reading goroutine, writes what these append: they and those whose
+// answers come with the next batch make one write then.
+func (c *Client) settle(cn *conn, batch []answer) (promise bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cn.together = len(batch)
@@ -217,17 +280,19 @@ func (c *Client) settle(cn *conn, batch []answer) error {
 		k := cn.inflight.pop()
 		if k == nil {
 			if a.kind == '-' { // parting words, such as those to a connection too many
-				return wire.ParseError(string(a.parts[0]))
+				return false, wire.ParseError(string(a.parts[0]))
 			}
-			return &resp.ProtocolError{Text: "an answer has come to no command"}
+			return false, &resp.ProtocolError{Text: "an answer has come to no command"}
 		}
 		cn.answers++
 		c.settleLocked(cn, k, a)
 	}
 	if cn.retired && cn.inflight.len() == 0 {
-		return errRetired
+		return false, errRetired
 	}
-	return nil
+	promise = len(batch) >= manyAnswers && !cn.flushing
+	cn.flushing = cn.flushing || promise
+	return promise, nil
 }
 
 // settleLocked decides what an answer means for its call.
@@ -311,6 +376,8 @@ type fifo struct {
 }
 
 func (f *fifo) len() int { return len(f.list) - f.head }
+
+func (f *fifo) at(i int) *call { return f.list[f.head+i] }
 
 func (f *fifo) push(k *call) {
 	if f.head > 0 && len(f.list) == cap(f.list) {

@@ -201,9 +201,11 @@ func (c *Client) lost(cn *conn, err error) {
 		default:
 			k.unsure = k.kind == change
 			k.state.Store(queued)
+			k.wake() // from now on it minds its context
 			back = append(back, k)
 		}
 	}
 	c.backlog = append(back, c.backlog...)
 	cn.out, cn.spare = nil, nil
+	cn.nobodyToNudgeLocked()
 }

@@ -29,8 +29,12 @@ func (c *Client) leave() {
 	}
 	limit := time.NewTimer(leaveWait)
 	defer limit.Stop()
-	select {
-	case <-k.done: // whatever was said: there is nothing else to do
-	case <-limit.C:
+	for over := false; !over; {
+		select {
+		case <-k.done: // whatever was said: there is nothing else to do
+			over = k.state.Load() != sent // else it was a nudge
+		case <-limit.C:
+			over = true
+		}
 	}
 }

@@ -45,7 +45,7 @@ type conn struct {
 	aside      sync.WaitGroup // commands that run beside the reading goroutine
 
 	commands int       // executed since the last call of Read
-	lone     int       // reads in a row that brought one command
+	few      int       // reads in a row that brought a few commands
 	reads    int       // calls of Read since the last command
 	began    time.Time // when the first byte of the command being read came
 	deadline time.Time // of reads, as set on nc
@@ -163,25 +163,26 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lone is after how many commands in a row that came alone the next one is looked for.
-const lone = 16
+// A node that has sent fewCommands at the most with each of more than fewReads in a
+// row is looked for.
+const fewCommands, fewReads = 8, 16
 
-// look waits a moment for the next command of a node that sends one at a time. What
+// look waits a moment for the next command of a node that sends a few at a time. What
 // has come instead of one, such as the connection's end, is found by the read behind it.
 func (c *conn) look(p []byte) (n int) {
 	if c.sp == nil {
 		return 0
 	}
-	if c.commands == 1 {
-		c.lone++
-	} else if c.commands > 1 {
-		c.lone = 0
+	if c.commands > fewCommands {
+		c.few = 0
+	} else if c.commands > 0 {
+		c.few++
 	}
 	gate := &c.gates[0]
 	if c.waited {
 		gate = &c.gates[1]
 	}
-	if c.member != nil && c.commands == 1 && c.lone > lone && c.settled && gate.Open() {
+	if c.member != nil && c.commands > 0 && c.few > fewReads && c.settled && gate.Open() {
 		var took time.Duration
 		n, took = c.sp.Look(p)
 		gate.Note(n > 0, took)
