@@ -16,7 +16,7 @@ const module = "github.com/terracotta-go/terracotta/"
 // nobody reaches up (docs/architecture.md). A room that is not listed may
 // import nothing of ours.
 var arrows = map[string][]string{
-	"client":                         {"internal/wire", "internal/resp", "internal/spin"},
+	"client":                         {"internal/wire", "internal/resp", "internal/spin", "internal/nowait"},
 	"websessions":                    {"client", "internal/wire"},
 	"config":                         {"websessions", "internal/wire"},
 	"internal/store":                 {"internal/wire"},
@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"internal/ownership":             {"internal/stripe", "internal/store", "internal/wire"},
 	"internal/ownership/model/check": {"internal/ownership/model"},
 	"internal/server": {"internal/ownership", "internal/stripe", "internal/store", "internal/resp",
-		"internal/spin", "internal/wire", "license", "config"},
+		"internal/spin", "internal/nowait", "internal/wire", "license", "config"},
 	"internal/management": {"internal/stripe", "internal/wire"},
 	"internal/testcluster": {"internal/server", "internal/ownership", "internal/stripe", "internal/store",
 		"internal/wire", "license", "config"},
@@ -54,7 +54,7 @@ var owners = map[string][]string{
 }
 
 // standardOnly are the rooms whose users must not pay with a dependency.
-var standardOnly = []string{"websessions", "client", "internal/wire", "internal/resp", "internal/spin"}
+var standardOnly = []string{"websessions", "client", "internal/wire", "internal/resp", "internal/spin", "internal/nowait"}
 
 func TestImportsRunOneWay(t *testing.T) {
 	for _, room := range rooms(t) {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/terracotta-go/terracotta/internal/nowait"
 	"github.com/terracotta-go/terracotta/internal/resp"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -19,10 +20,10 @@ const keepBuffer = 1 << 20
 type conn struct {
 	host  string
 	nc    net.Conn
-	try   func(p []byte) (int, error) // nil where writing may block; for the flusher
-	r     *resp.Reader                // for the handshake, then for the reading goroutine
-	heard atomic.Uint64               // counts reads that brought bytes
-	alone *alone                      // nil where callers don't read for themselves
+	now   *nowait.Writer // nil where writing may block; for the flusher
+	r     *resp.Reader   // for the handshake, then for the reading goroutine
+	heard atomic.Uint64  // counts reads that brought bytes
+	alone *alone         // nil where callers don't read for themselves
 
 	unwatch func() bool // undoes that Close closes nc
 
@@ -39,7 +40,7 @@ type conn struct {
 }
 
 func newConn(host string, nc net.Conn) *conn {
-	cn := &conn{host: host, nc: nc, try: newTry(nc)}
+	cn := &conn{host: host, nc: nc, now: nowait.NewWriter(nc)}
 	// A session has no size limit of its own, only its values have: replies may
 	// be larger than any command.
 	cn.alone = newAlone(nc)
@@ -74,16 +75,13 @@ func (c *Client) flush(cn *conn, mine *call) (alone bool) {
 	}
 	for len(cn.out) > 0 {
 		buf := cn.takeLocked()
-		if cn.try == nil || mine != nil && mine.state.Load() == answered {
+		if cn.now == nil || mine != nil && mine.state.Load() == answered {
 			c.goLocked(func() { c.flushWaiting(cn, buf, 0) })
 			c.mu.Unlock()
 			return false
 		}
-		c.mu.Unlock()
-		n, err := cn.try(buf)
-		c.mu.Lock()
+		n, err := c.tryLocked(cn, buf)
 		if err != nil {
-			cn.nc.Close() // the reading goroutine finds out and cleans up
 			break
 		}
 		if n < len(buf) {
@@ -109,14 +107,18 @@ func (c *Client) flush(cn *conn, mine *call) (alone bool) {
 // yield is too short, because another processor that is idle goes on here at once. Where
 // a yield takes long, others need the processors for something else.
 func (c *Client) gatherLocked(cn *conn) {
-	began := time.Now()
-	for n := range maxYields {
-		if n > 0 && (cn.together < manyAnswers || cn.gathered >= cn.together || time.Since(began) > gatherFor) {
-			return
-		}
+	yield := func() {
 		c.mu.Unlock()
 		runtime.Gosched()
 		c.mu.Lock()
+	}
+	yield()
+	if cn.together < manyAnswers {
+		return
+	}
+	began := time.Now()
+	for n := 1; n < maxYields && cn.gathered < cn.together && time.Since(began) < gatherFor; n++ {
+		yield()
 	}
 }
 
@@ -131,14 +133,8 @@ func (c *Client) flushPromised(cn *conn) {
 	defer c.mu.Unlock()
 	c.gatherLocked(cn)
 	buf, n := cn.takeLocked(), 0
-	if cn.try != nil && len(buf) > 0 {
-		c.mu.Unlock()
-		var err error
-		n, err = cn.try(buf)
-		c.mu.Lock()
-		if err != nil {
-			cn.nc.Close() // the next read finds out
-		}
+	if cn.now != nil && len(buf) > 0 {
+		n, _ = c.tryLocked(cn, buf)
 	}
 	if n < len(buf) || len(cn.out) > 0 {
 		c.goLocked(func() { c.flushWaiting(cn, buf, n) })
@@ -146,6 +142,17 @@ func (c *Client) flushPromised(cn *conn) {
 	}
 	cn.keepLocked(buf)
 	cn.flushing = false
+}
+
+// tryLocked writes what it can of buf at once, and gives c.mu back meanwhile.
+func (c *Client) tryLocked(cn *conn, buf []byte) (n int, err error) {
+	c.mu.Unlock()
+	n, err = cn.now.Write(buf)
+	c.mu.Lock()
+	if err != nil {
+		cn.nc.Close() // the reading goroutine finds out and cleans up
+	}
+	return n, err
 }
 
 // flushWaiting writes buf from n on and what gathers meanwhile, and may take its time.

@@ -24,7 +24,8 @@ import (
 
 var built string // folder of programs, "" = not made
 
-// programs compiles everything once, and makes a key and a licence.
+// programs compiles everything once, and makes a key and a licence. The flags are those of
+// docker/build, so that Go's cache has one set of packages for both.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "terracotta-demo-")
 	if err != nil {
@@ -32,7 +33,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	for _, args := range [][]string{
-		{"go", "build", "-ldflags=-s -w", "-o", dir + string(filepath.Separator), ".",
+		{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", dir + string(filepath.Separator), ".",
 			"../terracotta-server", "../cluster-tool", "../cart-example", "../license-issuer"},
 		{filepath.Join(dir, "license-issuer"), "dev", "--shared=", "--dir", filepath.Join(dir, "dev")},
 	} {

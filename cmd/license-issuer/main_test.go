@@ -40,6 +40,10 @@ func TestProductVersionIsTheBuilds(t *testing.T) {
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process of a race build ends a second late
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mode": func(ts *testscript.TestScript, neg bool, args []string) { // mode PATH OCTAL
 				info, err := os.Stat(ts.MkAbs(args[0]))

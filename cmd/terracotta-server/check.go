@@ -56,8 +56,8 @@ func check(cmd *cobra.Command, cfg config.Server, dir string, stdout io.Writer) 
 		fmt.Fprintln(stdout, "fault: "+line)
 	}
 	if n := len(found.Faults); n > 0 {
-		return &failure{exitUnhealthy, fmt.Errorf("data root %q has %d faults: a server does not start from it", dir, n),
-			"restore the folder from a backup, or move it away to start empty; keep it until you are sure"}
+		return &failure{exitUnhealthy, fmt.Errorf("data root %q has %d faults", dir, n),
+			"restore the folder from a backup, or move it away to start empty; keep it until you are sure. If a server starts from it even so, the fault is in what it needs no more: make a backup of that server at once, and restore that"}
 	}
 	fmt.Fprintf(stdout, "%s: good\n", dir)
 	return nil

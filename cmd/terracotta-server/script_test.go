@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +22,18 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"terracotta-server": main, "burn": burn})
+	testscript.Main(mostlyWait{m}, map[string]func(){"terracotta-server": main, "burn": burn})
+}
+
+// mostlyWait runs four parallel tests at a time, however few processors there are.
+type mostlyWait struct{ *testing.M }
+
+func (m mostlyWait) Run() int {
+	flag.Parse()
+	if n := flag.Lookup("test.parallel").Value; n.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = n.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+	}
+	return m.M.Run()
 }
 
 // The scripts run the server as users do:

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,12 +97,39 @@ func (c *cluster) pairFault() {
 	c.together()
 }
 
+// tooLate is by how much a busy machine may keep this process from its work for what follows
+// to be one fault: a cut of 0.4 s that ends late is one of more than a second.
+const tooLate = 200 * time.Millisecond
+
+// lateness tells, until the test ends, by how much this process was kept from its work at most.
+func lateness(t *testing.T) (most func() time.Duration) {
+	var longest atomic.Int64
+	stop, over := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(stop); <-over })
+	go func() {
+		defer close(over)
+		const tick = 10 * time.Millisecond
+		for {
+			began := time.Now()
+			select {
+			case <-stop:
+				return
+			case <-time.After(tick):
+				longest.Store(max(longest.Load(), int64(time.Since(began)-tick)))
+			}
+		}
+	}()
+	return func() time.Duration { return time.Duration(longest.Load()) }
+}
+
 // Faults of a pair, one after the other, each healed before the next: nothing
-// acknowledged is lost, nothing old is read, and nothing is set aside.
+// acknowledged is lost, nothing old is read, and nothing is set aside, unless the
+// machine has made two faults of one.
 func TestPairUnderFaults(t *testing.T) {
 	t.Parallel() // they mostly wait
 	eachSeed(t, func(t *testing.T, seed uint64) {
 		c := startPair(t, seed)
+		late := lateness(t)
 		c.together()
 		list := nodes(t, c.net, len(clients), c.Addrs()...)
 		underLoad(t, c.h, Load{Seed: seed, Nodes: list, Pace: 2 * time.Millisecond}, func() {
@@ -109,8 +137,12 @@ func TestPairUnderFaults(t *testing.T) {
 			c.pairFault()
 		}, func() {})
 		for _, s := range c.Servers {
-			if l := s.Engine().Status().Lost; l != nil {
-				t.Errorf("%s has set %d changes aside", s.Name(), l.Changes)
+			switch l := s.Engine().Status().Lost; {
+			case l == nil:
+			case late() < tooLate:
+				t.Errorf("%s has set %d changes aside, and nobody was later than %v", s.Name(), l.Changes, late())
+			default:
+				t.Logf("%s has set %d changes aside: this process was kept from its work for %v", s.Name(), l.Changes, late())
 			}
 		}
 	})

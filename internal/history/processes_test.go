@@ -41,7 +41,9 @@ type processes struct {
 // build makes the server's program, once for all tests.
 var build = sync.OnceValues(func() (string, error) {
 	binary := filepath.Join(programs, "terracotta-server")
-	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, "../../cmd/terracotta-server").CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", binary, "../../cmd/terracotta-server")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as docker/build: Go's cache has the packages
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the server: %w\n%s", err, out)
 	}
 	return binary, nil

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/terracotta-go/terracotta/internal/nowait"
 	"github.com/terracotta-go/terracotta/internal/resp"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -25,6 +26,8 @@ type answers struct {
 	nc     net.Conn
 	limits *Limits
 	all    *behind
+	volley *volley
+	now    *nowait.Writer // nil where a write may wait for the peer
 	flushs sync.WaitGroup // flushes that run
 
 	inline   []byte    // of the reading goroutine: answers not yet handed over
@@ -71,8 +74,8 @@ const (
 	thriftyBuffer = 8 << 10 // where many peers don't read
 )
 
-func (a *answers) init(nc net.Conn, limits *Limits, all *behind) {
-	a.nc, a.limits, a.all = nc, limits, all
+func (a *answers) init(nc net.Conn, limits *Limits, all *behind, v *volley) {
+	a.nc, a.limits, a.all, a.volley, a.now = nc, limits, all, v, nowait.NewWriter(nc)
 	a.changed.L = &a.mu
 }
 
@@ -224,13 +227,16 @@ func (a *answers) handOverLocked() {
 	a.countLocked()
 }
 
-// startFlushLocked has out written by a goroutine of its own, unless somebody
+// startFlushLocked has out written by somebody else, unless somebody
 // writes already. Callbacks end here: they must not wait for a peer.
 func (a *answers) startFlushLocked() {
 	if a.writing || a.broken || len(a.out) == 0 {
 		return
 	}
 	a.writing = true
+	if a.volley.takes(a) {
+		return
+	}
 	a.flushs.Go(func() {
 		runtime.Gosched() // the rest of a batch joins this write
 		a.mu.Lock()
@@ -266,17 +272,24 @@ const writePiece = 256 << 10
 func (a *answers) write(buf []byte) error {
 	for len(buf) > 0 {
 		piece := buf[:min(len(buf), writePiece)]
-		// One that is a little early is near enough, and cheaper.
-		if d := time.Now().Add(a.limits.Write); d.Sub(a.writeBy) > a.limits.Write/16 {
-			if err := a.nc.SetWriteDeadline(d); err != nil {
-				return err
-			}
-			a.writeBy = d
+		if err := a.setWriteDeadline(); err != nil {
+			return err
 		}
 		if _, err := a.nc.Write(piece); err != nil {
 			return err
 		}
 		buf = buf[len(piece):]
+	}
+	return nil
+}
+
+func (a *answers) setWriteDeadline() error {
+	// One that is a little early is near enough, and cheaper.
+	if d := time.Now().Add(a.limits.Write); d.Sub(a.writeBy) > a.limits.Write/16 {
+		if err := a.nc.SetWriteDeadline(d); err != nil {
+			return err
+		}
+		a.writeBy = d
 	}
 	return nil
 }

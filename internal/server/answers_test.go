@@ -31,7 +31,7 @@ func TestAnswersInAnyOrderOfCompletion(t *testing.T) {
 		limits := Limits{}.withDefaults()
 		all := behind{max: 1 << 20}
 		var a answers
-		a.init(here, &limits, &all)
+		a.init(here, &limits, &all, nil)
 		read := make(chan string, 1)
 		go func() {
 			b, _ := io.ReadAll(there)
@@ -127,7 +127,7 @@ func newAnswers(t *testing.T) (*answers, *bufio.Reader) {
 	here, there := net.Pipe()
 	limits := Limits{}.withDefaults()
 	a := new(answers)
-	a.init(here, &limits, nil)
+	a.init(here, &limits, nil, nil)
 	_ = there.SetReadDeadline(time.Now().Add(time.Minute))
 	t.Cleanup(func() {
 		there.Close()
@@ -359,7 +359,7 @@ func TestWaitingCommandsAllocateNothing(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, there) }()
 	limits := Limits{}.withDefaults()
 	var a answers
-	a.init(here, &limits, nil)
+	a.init(here, &limits, nil, nil)
 	defer a.drain(time.Second)
 	o := wire.Outcome{Version: 7}
 	n := testing.AllocsPerRun(1000, func() {

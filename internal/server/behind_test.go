@@ -20,7 +20,7 @@ func TestAllTogetherAreBounded(t *testing.T) {
 		here, there := net.Pipe()
 		t.Cleanup(func() { there.Close() })
 		a := &answers{}
-		a.init(here, &limits, &all)
+		a.init(here, &limits, &all, nil)
 		a.inline = make([]byte, 256<<10)
 		far.Go(func() { a.flush() }) // waits for a peer that never reads, or is cut off
 		unread = append(unread, a)
@@ -43,7 +43,7 @@ func TestAllTogetherAreBounded(t *testing.T) {
 	}
 	here, there := net.Pipe()
 	var modest answers
-	modest.init(here, &limits, &all)
+	modest.init(here, &limits, &all, nil)
 	if !all.thrifty() {
 		t.Error("a MiB of answers is waiting, and nobody saves")
 	}

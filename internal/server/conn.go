@@ -26,7 +26,8 @@ type conn struct {
 	since  time.Time
 	rd     *resp.Reader
 	sp     *spin.Conn      // nil where it always waits for the poller
-	gates  [2]spin.Gate    // for what comes behind an answer given at once, and behind another
+	gates  [2]spin.Gate    // where commands come one at a time: behind an answer given at once, and behind another
+	trial  spin.Trial      // where several come at a time
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 
@@ -45,7 +46,7 @@ type conn struct {
 	aside      sync.WaitGroup // commands that run beside the reading goroutine
 
 	commands int       // executed since the last call of Read
-	few      int       // reads in a row that brought a few commands
+	lone     int       // reads in a row that brought one command
 	reads    int       // calls of Read since the last command
 	began    time.Time // when the first byte of the command being read came
 	deadline time.Time // of reads, as set on nc
@@ -65,7 +66,7 @@ type aboutConn struct {
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c := &conn{srv: s, id: id, since: time.Now(), proto: 2, authed: s.cfg.Password == ""}
-	c.answers.init(nc, &s.cfg.Limits, &s.behind)
+	c.answers.init(nc, &s.cfg.Limits, &s.behind, &s.volley)
 	c.hurry = s.own.Hurry
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.encode = c.appendSession
@@ -144,7 +145,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	if !c.flush() {
 		return 0, errLeft
 	}
-	if err := c.setDeadline(); err != nil {
+	now := time.Now()
+	if err := c.setDeadline(now); err != nil {
 		return 0, err
 	}
 	// After the deadline is set: Shutdown does it the other way round.
@@ -153,7 +155,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	first := !c.served && c.reads == 0
 	c.reads++
-	if n := c.look(p); n > 0 {
+	if n := c.look(p, now); n > 0 {
 		return n, nil
 	}
 	n, err := c.nc.Read(p)
@@ -163,29 +165,36 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A node that has sent fewCommands at the most with each of more than fewReads in a
-// row is looked for.
-const fewCommands, fewReads = 8, 16
+// loneReads is after how many commands in a row that came one at a time the next one is
+// expected to do so, too.
+const loneReads = 16
 
-// look waits a moment for the next command of a node that sends a few at a time. What
-// has come instead of one, such as the connection's end, is found by the read behind it.
-func (c *conn) look(p []byte) (n int) {
+// look waits a moment for the next command of a node. What has come instead of one, such as
+// the connection's end, is found by the read behind it.
+func (c *conn) look(p []byte, now time.Time) (n int) {
 	if c.sp == nil {
 		return 0
 	}
-	if c.commands > fewCommands {
-		c.few = 0
-	} else if c.commands > 0 {
-		c.few++
+	if c.commands == 1 {
+		c.lone++
+	} else if c.commands > 1 {
+		c.lone = 0
 	}
-	gate := &c.gates[0]
-	if c.waited {
-		gate = &c.gates[1]
-	}
-	if c.member != nil && c.commands > 0 && c.few > fewReads && c.settled && gate.Open() {
-		var took time.Duration
-		n, took = c.sp.Look(p)
-		gate.Note(n > 0, took)
+	alone := c.commands > 0 && c.srv.crowd.Alone(c.id, now.Sub(c.srv.started))
+	switch {
+	case c.member == nil || c.commands == 0:
+	case c.lone > loneReads:
+		gate := &c.gates[0]
+		if c.waited {
+			gate = &c.gates[1]
+		}
+		if c.settled && gate.Open() {
+			var took time.Duration
+			n, took = c.sp.Look(p)
+			gate.Note(n > 0, took)
+		}
+	case alone && c.trial.Open(now, c.commands) && c.settled:
+		n, _ = c.sp.Look(p)
 	}
 	if n == 0 {
 		c.sp.Rest()
@@ -199,8 +208,8 @@ var errTLS = errors.New("the peer speaks TLS and this port does not")
 // setDeadline bounds the read to come: a stranger must introduce itself in
 // time, a command that has begun must end, and an idle tool is sent away. A
 // joined node may be idle: TCP keep-alive finds out whether it still lives.
-func (c *conn) setDeadline() error {
-	l, now := &c.srv.cfg.Limits, time.Now()
+func (c *conn) setDeadline(now time.Time) error {
+	l := &c.srv.cfg.Limits
 	var d time.Time
 	switch {
 	case !c.authed || !c.served:

@@ -109,7 +109,8 @@ func reading(what store.RedisWhat, form answerForm) func(*conn, [][]byte) {
 	return func(c *conn, args [][]byte) {
 		q := &c.redis.query
 		q.What, q.Args = what, args
-		if c.redis.ahead.Load() > 0 {
+		// Where changes are refused those before it are, too, and reads go on.
+		if c.redis.ahead.Load() > 0 && c.srv.stripe.Takes() {
 			if limit := c.loggedLimit(q); limit > 0 {
 				c.proposeRedis(store.AppendRedisRead(c.redis.op[:0], q, limit), limit, form)
 				return

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -117,6 +118,41 @@ func TestRedisKeysExpireByThemselves(t *testing.T) {
 		}
 	}
 	p.want("[nil]", "MGET", "k")
+}
+
+// While the disk cannot be written reads go on, also those that stand behind changes on their
+// connection, as those of other callers do where a client library shares one.
+func TestRedisReadsGoOnBehindRefusedChanges(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "root")
+	c := testcluster.Start(t, testcluster.Dir(dir))
+	p := dial(t, c.Addr())
+	p.want("OK", "SET", "k", "v")
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for p.do("SET", "other", "x").Type != '-' {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody notices that the data root is gone")
+		}
+	}
+	for range 50 {
+		p.raw(command("SET", "k", "w") + command("GET", "k") + command("MGET", "k") + command("DBSIZE"))
+		refusal(t, wire.ErrReadOnly, p.read())
+		for _, want := range []string{"v", "[v]", "2"} {
+			if got := text(p.read()); got != want {
+				t.Fatalf("%s, not %s", got, want)
+			}
+		}
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	for p.do("SET", "k", "w").Type == '-' {
+		if time.Now().After(deadline) {
+			t.Fatal("changes are not taken again")
+		}
+	}
 }
 
 func TestRedisKeysAreNeverEvicted(t *testing.T) {
@@ -282,7 +318,7 @@ func (d drawn) some(f func() string) (list []string) {
 	return list
 }
 func (d drawn) number() string {
-	return d.of("0", "-1", "1000000", "x", "", "1.5", "9223372036854775807", "99999999999999999999", " 5", "+5", "05", "-9223372036854775808")
+	return d.of("0", "-1", d.far(1_000_000), "x", "", "1.5", "9223372036854775807", "99999999999999999999", " 5", "+5", "05", "-9223372036854775808")
 }
 
 // far returns a number that is hardly ever drawn twice: which of two ends is later must not depend on

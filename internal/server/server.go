@@ -30,6 +30,7 @@ import (
 
 	"github.com/terracotta-go/terracotta/internal/ownership"
 	"github.com/terracotta-go/terracotta/internal/resp"
+	"github.com/terracotta-go/terracotta/internal/spin"
 	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/stripe"
 	"github.com/terracotta-go/terracotta/internal/wire"
@@ -63,6 +64,7 @@ type Server struct {
 	password [sha256.Size]byte // hash of cfg.Password: its length is hidden from the compare
 	input    *resp.Budget      // of large commands
 	behind   behind            // of answers that peers have not taken
+	volley   volley
 	licence  licenceWatch
 	backups  backups
 	rejects  rateLimited // log lines that a stranger can cause
@@ -74,6 +76,7 @@ type Server struct {
 	configuring chan struct{} // holds a value while TC.CONFIGURE runs
 	stopOnce    sync.Once
 	lastID      atomic.Uint64
+	crowd       spin.Crowd
 
 	stopping atomic.Bool     // new commands are answered STOPPING
 	ctx      context.Context // ends with Shutdown
@@ -108,6 +111,9 @@ func New(cfg Config, own *ownership.Ownership, sp *stripe.Stripe, st *store.Stor
 	s.input = resp.NewBudget(cfg.Limits.MaxInput)
 	s.behind.max = int64(cfg.Limits.MaxBehind)
 	s.licence.keys = cfg.Keys
+	if sp != nil {
+		sp.Bracket(s.volley.begin, s.volley.end)
+	}
 	return s
 }
 

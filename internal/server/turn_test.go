@@ -11,7 +11,7 @@ func TestTurnOfAnAnswer(t *testing.T) {
 	here, there := net.Pipe()
 	limits := Limits{MaxOutput: 10}.withDefaults()
 	var a answers
-	a.init(here, &limits, nil)
+	a.init(here, &limits, nil, nil)
 	may := func(s *slot, first bool) bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()

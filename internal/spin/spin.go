@@ -7,7 +7,7 @@
 // machine come in between, because every look that finds nothing yields the processor.
 //
 // It does not pay where the other end takes longer than a sleep, or where others keep
-// the processors busy: a Gate finds out. It needs Linux 4.18, a TCP connection and a second
+// the processors busy: a Gate finds out, or a Trial where more than one call is on its way. It needs Linux 4.18, a TCP connection and a second
 // processor; elsewhere New returns nil and callers read as usual.
 //
 //	sp := spin.New(nc)

@@ -255,9 +255,20 @@ func (q *queue) close() []*batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	q.wake.Broadcast()
+	return q.clearLocked()
+}
+
+// clear returns what waits, and takes it out.
+func (q *queue) clear() []*batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.clearLocked()
+}
+
+func (q *queue) clearLocked() []*batch {
 	list := q.list
 	q.list, q.ops, q.bytes = nil, 0, 0
-	q.wake.Broadcast()
 	return list
 }
 
@@ -267,6 +278,13 @@ func (q *queue) close() []*batch {
 // ErrStopping, ErrUnsure, ErrBusy). Operations are proposed in the order of the calls.
 // done must not block.
 func (s *Stripe) Propose(op []byte, done func(wire.Outcome, error)) { s.gather(op, false, done) }
+
+// Bracket has begin called before the callbacks of a batch that the log has, and end after them, so
+// that their answers can leave together. Neither may block.
+func (s *Stripe) Bracket(begin, end func()) { s.fsm.bracket.Store(&bracket{begin, end}) }
+
+// bracket is what Bracket was given.
+type bracket struct{ begin, end func() }
 
 // Gather is Propose for a caller that has more to say at once: op is proposed by
 // Hurry at the latest, which that caller owes.

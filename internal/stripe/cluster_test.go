@@ -400,7 +400,7 @@ func (c *cluster) writers(n int) (stop func() (acked, unsure []string, refused m
 					mu.Unlock()
 					break
 				}
-				time.Sleep(200 * time.Microsecond)
+				time.Sleep(time.Millisecond)
 			}
 		})
 	}

@@ -146,13 +146,13 @@ func (c *contact) reachable(id raft.ServerID, term uint64) (waited bool, err err
 }
 
 // sinceLocked returns a moment at which a majority certainly held this server to
-// be the active one.
-func (c *contact) sinceLocked() time.Duration {
+// be the active one, itself counted among them or not.
+func (c *contact) sinceLocked(counted bool) time.Duration {
 	since := c.mono()
 	for _, voters := range c.voters {
 		var at []time.Duration
 		for _, id := range voters {
-			if id == c.self {
+			if id == c.self && counted {
 				at = append(at, since)
 			} else if p := c.peers[id]; p != nil {
 				at = append(at, p.confirmed)
@@ -176,14 +176,23 @@ func (c *contact) leased() time.Duration {
 	if c.term == 0 || !c.leases {
 		return 0
 	}
-	return c.sinceLocked()
+	return c.sinceLocked(true)
+}
+
+// spares reports whether the others are a majority, which can elect one of them, as far as is
+// known from what they confirmed within the last while.
+func (c *contact) spares(while time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since := c.sinceLocked(false)
+	return c.term != 0 && since > 0 && c.mono()-since < while
 }
 
 // await returns nil once a majority has confirmed what was sent at start or later.
 func (c *contact) await(start time.Duration) error {
 	for {
 		c.mu.Lock()
-		over, ok, moved := c.term == 0, c.sinceLocked() >= start, c.moved
+		over, ok, moved := c.term == 0, c.sinceLocked(true) >= start, c.moved
 		c.mu.Unlock()
 		switch {
 		case over:

@@ -156,6 +156,91 @@ func TestDamagedLogIsRefused(t *testing.T) {
 	}
 }
 
+// writtenInFiles is written, with many files of the log.
+func writtenInFiles(t *testing.T, n int) (dir string, ops []string) {
+	t.Helper()
+	dir = t.TempDir()
+	s, _ := start(t, Config{Dir: dir}, parts{files: raftlog.Files{VFS: hasty{fs.New()}, Size: 4 << 10}})
+	form(t, s)
+	ops = numbered("op", n)
+	for _, op := range ops {
+		must(t, s, op)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, ops
+}
+
+// A flipped bit in the head of an entry makes it one of another kind, or number, and no checksum of
+// ours is over that. All files are meant: raft-wal verifies the last one at most.
+func TestADamagedHeadOfAnEntryIsRefused(t *testing.T) {
+	t.Parallel()
+	dir, ops := writtenInFiles(t, 60)
+	file := onlyFile(t, dir, walFolder, "00000000000000000001-*.wal")
+	good := beginning(t, file)
+	at := bytes.Index(good, []byte(ops[20])) // in an entry well inside the file
+	refused := 0
+	for off := at - 40; off < at; off++ {
+		for _, bit := range []int{0, 2} {
+			change(t, file, func(b []byte) []byte { b[off] ^= 1 << bit; return b })
+			got, err := opened(t, dir)
+			if ops = append(ops, "one more"); err != nil {
+				refused++
+				ops = ops[:len(ops)-1]
+			} else if !slices.Equal(got, ops) { // a bit without a meaning may flip
+				t.Fatalf("bit %d of byte %d (%x) flipped: a start with %d of %d operations", bit, off, good[off], len(got), len(ops))
+			}
+			change(t, file, func([]byte) []byte { return good })
+		}
+	}
+	if refused < 60 {
+		t.Errorf("%d of 80 starts were refused", refused)
+	}
+}
+
+// A file that was copied to a disk without room, say, ends too early. Its end is not that of a
+// write that a crash cut off. Without the newest file what was acknowledged last is lost.
+func TestALogFileThatIsCutShortIsRefused(t *testing.T) {
+	t.Parallel()
+	dir, ops := writtenInFiles(t, 90)
+	file := onlyFile(t, dir, walFolder, "*.wal")
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := func(size int64) {
+		if err := os.Truncate(file, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := beginning(t, file)
+	end := int64(used(good))
+	for _, size := range []int64{info.Size() - 1, end, end - 1, end / 2, 0} {
+		cut(size)
+		if c := checked(t, dir); !hasLine(c.Faults, "cut short") {
+			t.Errorf("%d of %d bytes: check says %+v", size, info.Size(), c)
+		}
+		_, err := opened(t, dir)
+		refusedWith(t, err, dir, filepath.Base(file), "cut short", "restore")
+		change(t, file, func([]byte) []byte { return good })
+	}
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if c := checked(t, dir); !hasLine(c.Faults, "is gone") {
+		t.Errorf("the file is gone: check says %+v", c)
+	}
+	_, err = opened(t, dir)
+	refusedWith(t, err, dir, filepath.Base(file), "is gone", "restore")
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := opened(t, dir); err != nil || !slices.Equal(got, append(ops, "one more")) {
+		t.Errorf("whole again: %d operations, %v", len(got), err)
+	}
+}
+
 func TestDamagedSnapshotIsRefused(t *testing.T) {
 	t.Parallel()
 	dir, _ := written(t, 700, 600)

@@ -50,6 +50,7 @@ func newIdentity() identity {
 type dataRoot struct {
 	dir  string
 	lock *os.File
+	wal  os.FileInfo // of the log's folder, once it may not be moved any more
 	identity
 }
 
@@ -147,6 +148,13 @@ func (r *dataRoot) present() error {
 	there, err := os.Stat(filepath.Join(r.dir, lockFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, there) {
 		return errGone
+	}
+	if err != nil {
+		return err
+	}
+	there, err = os.Stat(filepath.Join(r.dir, walFolder))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(r.wal, there) {
+		return fmt.Errorf("its folder %q: %w", walFolder, errGone)
 	}
 	return err
 }

@@ -34,18 +34,8 @@ func TestPairListsDeletedKeys(t *testing.T) {
 	r.start(a)
 	r.until("it goes on", func() bool { return r.leads(a) })
 	r.do("delete twice")
-	r.down(a)
-	r.start(b)
-	r.until("it waits", func() bool { return r.servers[b].Status().State != "" && r.servers[b].Status().Waiting != "" })
-	if err := r.servers[b].Promote(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r.do("delete on the side that is kept")
-	r.start(a)
-	r.until("the loser starts anew", func() bool { return len(r.lost[a]) > 0 })
-	r.synced()
 	var got []string
-	for _, l := range r.lost[a] {
+	for _, l := range r.sendsHome(a, b, "delete on the side that is kept") {
 		if key := l.deleted(); key != "" {
 			got = append(got, key)
 		}

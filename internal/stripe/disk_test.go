@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -93,6 +94,110 @@ func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
 	}
 }
 
+// hangingDisk neither takes a write nor refuses it once it hangs, until it answers.
+type hangingDisk struct {
+	hangs   atomic.Bool
+	answers chan struct{}
+}
+
+func newHangingDisk() *hangingDisk { return &hangingDisk{answers: make(chan struct{})} }
+
+func (d *hangingDisk) parts() parts {
+	files := raftlog.Files{VFS: hasty{fs.New()}}.Failing(func(bool) error {
+		if d.hangs.Load() {
+			<-d.answers
+		}
+		return nil
+	})
+	return parts{files: files, stall: 50 * time.Millisecond}
+}
+
+func (d *hangingDisk) answer() {
+	if d.hangs.Swap(false) {
+		close(d.answers)
+	}
+}
+
+// A disk that neither takes a write nor refuses it keeps those waiting who met it, and nobody else.
+func TestADiskThatHangsRefusesChanges(t *testing.T) {
+	t.Parallel()
+	disk := newHangingDisk()
+	s, l := start(t, Config{Dir: t.TempDir()}, disk.parts())
+	form(t, s)
+	must(t, s, "before")
+	disk.hangs.Store(true)
+	first := make(chan error, 1)
+	go func() { _, err := do(s, "first"); first <- err }()
+	eventually(t, "the first write meets the disk", func() bool { return s.journal.Writing() != 0 })
+	for range 3 { // the first of these waits behind it
+		if _, err := do(s, "later"); !wire.Is(err, wire.ErrReadOnly) || !strings.Contains(err.Error(), "the disk does not answer") {
+			t.Errorf("a change: %v", err)
+		}
+	}
+	if st := s.Status(); !strings.Contains(st.DiskError, "the disk does not answer") || st.State != wire.StateActive {
+		t.Errorf("status: %+v", st)
+	}
+	if err := s.Confirm(t.Context()); err != nil {
+		t.Errorf("reads: %v", err)
+	}
+	disk.answer()
+	if err := <-first; err != nil {
+		t.Errorf("the write that waited: %v", err)
+	}
+	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
+	if st := s.Status(); st.DiskError != "" {
+		t.Errorf("status with a disk that answers again: %+v", st)
+	}
+	if got := l.list(); !slices.Equal(got, []string{"before", "first", "after"}) {
+		t.Errorf("applied %q", got)
+	}
+}
+
+// Where others can elect another server, one whose disk hangs does not keep them from it.
+func TestAnActiveServerWhoseDiskHangsIsReplaced(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, Config{})
+	c.form()
+	c.do("a")
+	disk := newHangingDisk()
+	t.Cleanup(disk.answer)
+	usual := c.parts
+	c.kill(0)
+	c.settle()
+	c.parts = disk.parts()
+	c.start(0)
+	c.parts = usual
+	hung := c.servers[0]
+	eventually(t, "server 1 is the active one", func() bool {
+		if a := c.settle(); a != 0 {
+			c.servers[a].raft.LeadershipTransferToServer(raft.ServerID(hung.id), raftAddress(serverName(0), hung.id)).Error()
+		}
+		return c.active() == 0
+	})
+	c.do("b")
+	disk.hangs.Store(true)
+	first := make(chan error, 1)
+	go func() { _, err := do(hung, "first"); first <- err }()
+	eventually(t, "another one is active", func() bool { return c.active() > 0 })
+	if _, err := do(hung, "later"); !wire.Is(err, wire.ErrNotActive) {
+		t.Errorf("a change on the server whose disk hangs: %v", err)
+	}
+	if err := hung.Confirm(t.Context()); !wire.Is(err, wire.ErrNotActive) {
+		t.Errorf("a read there: %v", err)
+	}
+	c.do("c")
+	disk.answer()
+	c.settle()
+	if err := <-first; err == nil {
+		t.Error("the write that met the disk was acknowledged")
+	}
+	c.do("d")
+	c.equal("a", "b", "c", "d")
+	if st := hung.Status(); st.DiskError != "" {
+		t.Errorf("status with a disk that answers again: %+v", st)
+	}
+}
+
 func TestCloseWithAFullDiskIsQuick(t *testing.T) {
 	disk := new(illDisk)
 	s, _ := start(t, Config{Dir: t.TempDir()}, parts{files: disk.files()})
@@ -139,7 +244,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 // endless is a machine whose snapshots take for ever to write.
 type endless struct {
 	ledger
-	writing chan struct{} // closed when a snapshot is being written
+	writing chan struct{} // is told when a snapshot is being written
 }
 
 func (e *endless) Snapshot() view { return endlessView{e.writing} }
@@ -147,7 +252,7 @@ func (e *endless) Snapshot() view { return endlessView{e.writing} }
 type endlessView struct{ writing chan struct{} }
 
 func (v endlessView) WriteTo(w io.Writer) (n int64, err error) {
-	close(v.writing)
+	v.writing <- struct{}{}
 	for block := make([]byte, 64<<10); err == nil; n += int64(len(block)) {
 		_, err = w.Write(block)
 	}
@@ -160,7 +265,7 @@ func (endlessView) Release() {}
 // what is left of it.
 func TestCloseDuringASnapshotIsQuick(t *testing.T) {
 	dir := t.TempDir()
-	e := &endless{writing: make(chan struct{})}
+	e := &endless{writing: make(chan struct{}, 1)}
 	s := startOn(t, Config{Dir: dir}, parts{}, e)
 	form(t, s)
 	must(t, s, "a")
@@ -231,6 +336,15 @@ func TestVanishedDataRoot(t *testing.T) {
 	}
 	gone()
 	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
+	log := filepath.Join(dir, walFolder) // without the rest
+	if err := os.Rename(log, log+".away"); err != nil {
+		t.Fatal(err)
+	}
+	gone()
+	if err := os.Rename(log+".away", log); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,7 +257,7 @@ func TestAHandOverIsToldOverANewConnection(t *testing.T) {
 	}
 	ours, _ := end()
 	theirs, came := end()
-	here := &transport{NetworkTransport: ours}
+	here := &transport{NetworkTransport: ours, hushed: new(atomic.Bool)}
 	told := make(chan error, pooledStreams)
 	tell := func() {
 		told <- here.TimeoutNow("there", theirs.LocalAddr(), &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{})

@@ -96,6 +96,8 @@ type fsm struct {
 	asked    bool                   // likewise: the entry has a change that a client asked for
 	serves   func()                 // called when such an entry of this server's was answered; nil where nobody counts
 	untold   func() bool            // see pair.untold; nil where there is no pair
+
+	bracket atomic.Pointer[bracket] // of the answers to a batch; nil: nobody asked for that
 }
 
 var (
@@ -139,7 +141,7 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	}
 	if own != nil {
 		if f.gate.wait(f.stop) {
-			own.answer(f.outcomes, nil)
+			f.answer(own)
 			if f.asked && f.serves != nil {
 				f.serves()
 			}
@@ -149,6 +151,16 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	}
 	clear(f.outcomes)
 	return nil
+}
+
+// answer answers a batch of this server's that was applied.
+func (f *fsm) answer(own *flight) {
+	b := f.bracket.Load()
+	if b != nil {
+		b.begin()
+		defer b.end()
+	}
+	own.answer(f.outcomes, nil)
 }
 
 // applyHere applies a batch that no log has, and answers it. It returns false, and has

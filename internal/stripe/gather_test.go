@@ -75,6 +75,31 @@ func TestGatheredOperationsShareAnEntry(t *testing.T) {
 	}
 }
 
+// A batch is answered within one bracket, and every bracket ends.
+func TestABatchIsAnsweredInABracket(t *testing.T) {
+	s, _ := start(t, Config{Durability: EveryWrite, Dir: t.TempDir()}, parts{})
+	form(t, s)
+	var open, brackets atomic.Int64
+	s.Bracket(func() { open.Add(1); brackets.Add(1) }, func() { open.Add(-1) })
+	const ops = 16
+	var answered sync.WaitGroup
+	answered.Add(ops)
+	for range ops {
+		s.Gather([]byte("op"), func(_ wire.Outcome, err error) {
+			if err != nil || open.Load() != 1 {
+				t.Errorf("answered with %v, in %d brackets", err, open.Load())
+			}
+			answered.Done()
+		})
+	}
+	s.Hurry()
+	answered.Wait()
+	eventually(t, "the bracket ends", func() bool { return open.Load() == 0 })
+	if n := brackets.Load(); n < 1 || n > 2 {
+		t.Errorf("%d brackets for what is one entry, or two where the proposer came by", n)
+	}
+}
+
 // Many who gather and hurry, and some who propose: everything is answered, in the
 // order of each one's calls, and a batch that outgrows an entry waits for nobody.
 func TestGatherBesidePropose(t *testing.T) {

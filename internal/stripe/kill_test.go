@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		// The tests of several servers mostly wait: more of them fit than there are processors.
 		flag.Parse()
 		if n := flag.Lookup("test.parallel").Value; n.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-			_ = n.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+			_ = n.Set(strconv.Itoa(max(8, runtime.GOMAXPROCS(0))))
 		}
 		os.Exit(m.Run())
 	}

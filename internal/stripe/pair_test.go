@@ -93,12 +93,7 @@ func TestPairOldPassiveWaitsForItsPartnerOrForPromote(t *testing.T) {
 	}
 	// Once more, and an operator decides.
 	a, b = r.loses("three")
-	r.down(a)
-	r.start(b)
-	r.until("it is suspended", func() bool { return r.servers[b].Status().State == wire.StateStartSuspended })
-	if err := r.servers[b].Promote(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.promotes(a, b)
 	must(t, r.servers[b], "four")
 	if !r.servers[b].Status().SplitBrainPossible {
 		t.Error("it does not say that a split brain is possible")

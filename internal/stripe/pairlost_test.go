@@ -69,24 +69,14 @@ func TestPairKilledBeforeItSaysThatItIsAlone(t *testing.T) {
 			if err := r.servers[a].snapshot(); err != nil {
 				t.Error(err)
 			}
-			r.down(a)
-			r.start(b)
-			r.until("it waits", func() bool { return r.servers[b].Status().State != "" && r.servers[b].Status().Waiting != "" })
-			if err := r.servers[b].Promote(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			r.do("on the side that is kept")
-			r.start(a)
-			r.until("the loser starts anew", func() bool { return len(r.lost[a]) > 0 })
 			var got []string
-			for _, l := range r.lost[a] {
+			for _, l := range r.sendsHome(a, b, "on the side that is kept") {
 				got = append(got, l.Key)
 			}
 			want := []string{"last of both", "alone", "delete alone", "still alone", "alone again", "alone"}
 			if !slices.Equal(got, want) {
 				t.Errorf("listed: %q, want %q", got, want)
 			}
-			r.synced()
 		})
 	}
 }

@@ -208,6 +208,29 @@ func (r *pairRig) loses(op string) (active, other int) {
 	return r.tries(func(a, b int) bool { r.down(b); return r.goesOn(a, op) }, func(_, b int) { r.start(b) })
 }
 
+// promotes ends a, which went on alone, and has b go on without what a has agreed on.
+func (r *pairRig) promotes(a, b int) {
+	r.t.Helper()
+	r.down(a)
+	r.start(b)
+	r.until("it waits", func() bool { return r.waits(b) && r.servers[b].Status().Waiting != "" })
+	if err := r.servers[b].Promote(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// sendsHome has b, promoted, agree on op, and a come back to it as the loser. It returns
+// what a has listed.
+func (r *pairRig) sendsHome(a, b int, op string) []LostChange {
+	r.t.Helper()
+	r.promotes(a, b)
+	r.do(op)
+	r.start(a)
+	r.until("the loser starts anew", func() bool { return len(r.lost[a]) > 0 })
+	r.synced()
+	return r.lost[a]
+}
+
 // handsOver makes the other server the active one, where i is active. On a busy machine that takes
 // more than one try.
 func (r *pairRig) handsOver(i int) bool {

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -12,7 +13,7 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return newDrained(inner), nil
+	return newDrained(inner, t.hushed), nil
 }
 
 // drained is a pipeline whose answers are read to the end. Raft (v1.7.3,
@@ -22,13 +23,14 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 // would never end.
 type drained struct {
 	raft.AppendPipeline
+	hushed  *atomic.Bool // see transport
 	answers chan raft.AppendFuture
 	closed  chan struct{}
 	once    sync.Once
 }
 
-func newDrained(p raft.AppendPipeline) *drained {
-	d := &drained{AppendPipeline: p, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+func newDrained(p raft.AppendPipeline, hushed *atomic.Bool) *drained {
+	d := &drained{AppendPipeline: p, hushed: hushed, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
 	go d.run() // until Close
 	return d
 }
@@ -54,6 +56,9 @@ func (d *drained) run() {
 
 // AppendEntries implements raft.AppendPipeline.
 func (d *drained) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if d.hushed.Load() {
+		return nil, errHushed
+	}
 	shorten(args, appendBytes)
 	return d.AppendPipeline.AppendEntries(args, resp)
 }

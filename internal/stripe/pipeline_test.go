@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func (stuckPipeline) Close() error                         { return nil }
 
 // Raft reads no answer after the first that failed, and sends on for a while.
 func TestPipelineThatFailedTakesWhatRaftStillSends(t *testing.T) {
-	d := newDrained(stuckPipeline{make(chan raft.AppendFuture)})
+	d := newDrained(stuckPipeline{make(chan raft.AppendFuture)}, new(atomic.Bool))
 	sent := make(chan int)
 	go func() {
 		for i := range 10 {

@@ -220,10 +220,7 @@ func (s *Stripe) watcher() {
 		case <-s.stop:
 			return
 		case lead := <-s.raft.LeaderCh():
-			s.leading.Store(false)
-			s.contact.end()
-			s.confirmer.revoke()
-			s.hinders.Store(nil)
+			s.deactivate()
 			if lead {
 				s.activate()
 			} else if !s.sole.Load() {
@@ -231,8 +228,15 @@ func (s *Stripe) watcher() {
 			}
 			s.changed()
 			s.wake()
+		case <-s.hangs:
+			if s.leading.Load() && s.withdraw() {
+				s.deactivate()
+				s.clock.pause()
+				s.changed()
+				s.wake()
+			}
 		case <-s.again:
-			if s.raft.State() == raft.Leader && !s.leading.Load() {
+			if s.raft.State() == raft.Leader && !s.leading.Load() && !s.withdrawn.Load() {
 				s.activate()
 				s.changed()
 			}
@@ -243,6 +247,14 @@ func (s *Stripe) watcher() {
 			}
 		}
 	}
+}
+
+// deactivate ends what this server may do as the active one.
+func (s *Stripe) deactivate() {
+	s.leading.Store(false)
+	s.contact.end()
+	s.confirmer.revoke()
+	s.hinders.Store(nil)
 }
 
 // becomeActive makes raft's leader try again to become the active server.

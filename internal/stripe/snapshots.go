@@ -149,6 +149,7 @@ func (s snapshots) List() ([]*raft.SnapshotMeta, error) {
 func (s snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, cIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.SnapshotStore.Create(version, index, term, c, cIndex, t)
 	if err != nil {
+		s.discard(fmt.Sprintf("%d-%d-*", term, index)) // raft leaves the folder, and its name begins so
 		return nil, err
 	}
 	steady := openSteady(filepath.Join(s.dir, sink.ID()+".tmp", stateFile)) // raft's names
@@ -182,6 +183,7 @@ func (s snapshotSink) Close() error {
 		}
 	}
 	if err := s.SnapshotSink.Close(); err != nil {
+		s.in.discard(s.ID())
 		return err
 	}
 	dir := filepath.Join(s.in.dir, s.ID())
@@ -251,6 +253,19 @@ func (s snapshotSink) Cancel() error {
 	case <-s.in.stop:
 		return nil
 	default:
-		return s.SnapshotSink.Cancel()
+		err := s.SnapshotSink.Cancel()
+		s.in.discard(s.ID())
+		return err
+	}
+}
+
+// discard removes what there is of a snapshot that will not be one. Raft's own does so only
+// where the disk takes all that was still to be written: on a full one it leaves the snapshot
+// there, and the file open. So the file gives back its room first.
+func (s snapshots) discard(id string) {
+	left, _ := filepath.Glob(filepath.Join(s.dir, id+".tmp"))
+	for _, dir := range left {
+		_ = os.Truncate(filepath.Join(dir, stateFile), 0)
+		_ = os.RemoveAll(dir) // else the next start removes it
 	}
 }

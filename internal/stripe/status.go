@@ -30,6 +30,8 @@ func (s *Stripe) Status() Status {
 	}
 	if e := s.ill.Load(); e != nil {
 		st.DiskError = e.Text
+	} else if e := s.stalled.Load(); e != nil {
+		st.DiskError = e.Text
 	} else if p := s.fsm.damage.Load(); p != nil {
 		st.DiskError, st.Later = (*p).Error(), errors.Is(*p, errLater)
 	}

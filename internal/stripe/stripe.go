@@ -21,8 +21,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,6 +100,9 @@ type Stripe struct {
 	hinders atomic.Pointer[string]
 	term    atomic.Uint64
 	ill     atomic.Pointer[wire.Error] // the disk cannot be written
+	stalled atomic.Pointer[wire.Error] // the disk hangs
+
+	withdrawn atomic.Bool // because the disk hangs: another server is to be active
 
 	// With several servers; group is nil where there is one.
 	group    *group
@@ -121,6 +126,7 @@ type Stripe struct {
 	// With two servers in availability mode; pair is nil otherwise.
 	pair  *pair
 	again chan struct{} // makes raft's leader try again to become active
+	hangs chan struct{} // tells it that its disk hangs
 	aside *LostChanges  // what a former start has set aside
 	logs  raft.LogStore // raft's
 
@@ -162,6 +168,7 @@ type parts struct {
 
 	trailing uint64          // entries kept behind a snapshot
 	guard    time.Duration   // between comparisons of the servers' states
+	stall    time.Duration   // instead of stallInterval
 	speaks   versions        // instead of groupMin and groupMax
 	newest   int             // format, instead of formatNewest
 	pace     func(id string) // called by a pair's server before each of its looks
@@ -177,7 +184,7 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 	if p.clock == nil {
 		p.clock = newLogClock()
 	}
-	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, stop: make(chan struct{}), woken: make(chan struct{}, 1), again: make(chan struct{}, 1), lost: make(chan struct{}), run: newNonce()}
+	s := &Stripe{cfg: cfg, log: cfg.Logger, clock: p.clock, stop: make(chan struct{}), woken: make(chan struct{}, 1), again: make(chan struct{}, 1), hangs: make(chan struct{}), lost: make(chan struct{}), run: newNonce()}
 	s.queue = newQueue(s.watch)
 	if p.speaks == (versions{}) {
 		p.speaks = versions{groupMin, groupMax}
@@ -226,7 +233,11 @@ func open(cfg Config, m machine, p parts) (_ *Stripe, err error) {
 		}
 	}
 	if s.root != nil {
+		if p.stall == 0 {
+			p.stall = stallInterval
+		}
 		s.work.Go(s.rootWatcher)
+		s.work.Go(func() { s.stallWatcher(p.stall) })
 	}
 	if s.group != nil {
 		if p.guard == 0 {
@@ -282,6 +293,9 @@ func (s *Stripe) openStorage(files raftlog.Files) (storage, error) {
 	if err := root.setAside(s.log); err != nil {
 		return storage{}, err
 	}
+	if root.wal, err = os.Stat(filepath.Join(s.cfg.Dir, walFolder)); err != nil {
+		return storage{}, explain(s.cfg.Dir, err)
+	}
 	s.id, s.aside = root.ID, lastLost(s.cfg.Dir)
 	if s.cfg.several() {
 		if err := s.recall(); err != nil {
@@ -318,6 +332,13 @@ func (s *Stripe) openStorage(files raftlog.Files) (storage, error) {
 	if err != nil {
 		return storage{}, explain(s.cfg.Dir, err)
 	}
+	next := uint64(1)
+	if list, _ := snaps.List(); len(list) > 0 { // raft will ask again
+		next = list[0].Index + 1
+	}
+	if err := s.journal.VerifyFrom(s.fsm.starting, next); err != nil {
+		return storage{}, damaged(s.cfg.Dir, "log", err)
+	}
 	if s.cfg.several() {
 		snaps.held = new(hold)
 		return storage{heldLog{s.journal, snaps.held}, s.journal, snaps}, nil
@@ -334,8 +355,10 @@ func (s *Stripe) diskChanged(ill error) {
 			s.fsm.want() // a sync that failed late may have dropped what was acknowledged before
 		}
 	} else {
+		hint := diskHint(ill)
 		ill = explain(s.cfg.Dir, ill)
-		if s.ill.Swap(&wire.Error{Word: wire.ErrReadOnly, Text: ill.Error()}) == nil {
+		was := s.ill.Swap(&wire.Error{Word: wire.ErrReadOnly, Text: ill.Error()})
+		if was == nil || !strings.Contains(was.Text, hint) { // the first error need not say what to do
 			s.log.Error("the data root cannot be written: changes are refused until it can, reads go on", "error", ill)
 		}
 	}
@@ -355,6 +378,9 @@ func (s *Stripe) refusal() *wire.Error {
 	}
 	if !s.leading.Load() {
 		return s.notActive()
+	}
+	if e := s.stalled.Load(); e != nil {
+		return e
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -29,6 +30,7 @@ type transport struct {
 	ballot    *ballot // nil for a pair
 	fsm       *fsm
 	heartbeat time.Duration
+	hushed    *atomic.Bool    // the others are to take this server for one that is gone
 	stop      <-chan struct{} // closed when the stripe closes
 }
 
@@ -43,7 +45,7 @@ func (s *Stripe) newTransport() *transport {
 		in.question = s.question
 	}
 	in.refuse = s.insane
-	return &transport{t, s.contact, in, s.ballot, s.fsm, s.cfg.Timers.Heartbeat, s.stop}
+	return &transport{t, s.contact, in, s.ballot, s.fsm, s.cfg.Timers.Heartbeat, &s.withdrawn, s.stop}
 }
 
 // Consumer implements raft.Transport.
@@ -70,6 +72,8 @@ func shorten(args *raft.AppendEntriesRequest, limit int) (size int, more bool) {
 
 var errOutdated = errors.New("the message is outdated: its receiver was away")
 
+var errHushed = errors.New("the disk of this server hangs: another one is to be elected")
+
 // AppendEntries implements raft.Transport. Heartbeats come this way. Anything
 // else waits while the server does not answer heartbeats: raft pauses for up to
 // ten seconds after repeated failures, and would go on pausing once it is back. What
@@ -78,6 +82,9 @@ var errOutdated = errors.New("the message is outdated: its receiver was away")
 // A server that catches up gets one message after the other here; beside changes short ones, at
 // logRate: neither disk nor processors are taken for long at a time.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if t.hushed.Load() {
+		return errHushed
+	}
 	limit := appendBytes
 	if len(args.Entries) > 1 && t.fsm.busy() {
 		limit = besideBytes

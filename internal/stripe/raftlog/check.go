@@ -47,22 +47,26 @@ type checker struct {
 	dir   string
 	lazy  bool
 	entry func(*raft.Log) error
+	begun uint64 // files with an ID below it have
 }
 
 // run verifies the log's index and files.
 func (c *checker) run() error {
-	list, term, err := readIndex(filepath.Join(c.dir, metadb.FileName))
+	list, term, begun, err := readIndex(filepath.Join(c.dir, metadb.FileName))
 	if errors.Is(err, fs.ErrNotExist) {
-		if files, _ := filepath.Glob(filepath.Join(c.dir, "*.wal")); len(files) > 0 {
-			return fmt.Errorf("the log's index %q is missing", metadb.FileName)
-		}
-		c.None = true
-		return nil
+		c.None, err = true, nil
 	}
 	if err != nil {
 		return fmt.Errorf("the log's index %q is damaged: %w", metadb.FileName, err)
 	}
-	c.Term, c.Files = term, len(list.Segments)
+	files, err := filepath.Glob(filepath.Join(c.dir, "*.wal"))
+	if err == nil {
+		err = errNoIndex(list, files)
+	}
+	if err != nil || c.None {
+		return err
+	}
+	c.Term, c.Files, c.begun = term, len(list.Segments), begun
 	var next uint64 // the expected one
 	for i, s := range list.Segments {
 		name := segment.FileName(s)
@@ -87,10 +91,10 @@ func (c *checker) run() error {
 	return nil
 }
 
-// readIndex reads raft-wal's list of files and raft's term from their database.
-func readIndex(path string) (list types.PersistentState, term uint64, err error) {
+// readIndex reads raft-wal's list of files, raft's term and begunKey from their database.
+func readIndex(path string) (list types.PersistentState, term, begun uint64, err error) {
 	if _, err := os.Stat(path); err != nil {
-		return list, 0, err
+		return list, 0, 0, err
 	}
 	defer func() { // it panics on some damage
 		if p := recover(); p != nil {
@@ -99,7 +103,7 @@ func readIndex(path string) (list types.PersistentState, term uint64, err error)
 	}()
 	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockPatience})
 	if err != nil {
-		return list, 0, err
+		return list, 0, 0, err
 	}
 	defer db.Close()
 	err = db.View(func(tx *bbolt.Tx) error {
@@ -115,17 +119,23 @@ func readIndex(path string) (list types.PersistentState, term uint64, err error)
 				return err
 			}
 		}
-		if b := tx.Bucket([]byte(metadb.StableBucket)).Get([]byte("CurrentTerm")); len(b) == 8 {
+		stable := tx.Bucket([]byte(metadb.StableBucket))
+		if b := stable.Get([]byte("CurrentTerm")); len(b) == 8 {
 			term = binary.LittleEndian.Uint64(b)
 		}
-		return nil
+		begun, err = begunBelow(stable.Get(begunKey))
+		return err
 	})
-	return list, term, err
+	return list, term, begun, err
 }
 
 // file verifies one file of the log and returns how many entries it has.
 func (c *checker) file(name string, s types.SegmentInfo, tail bool) (uint64, error) {
 	f, err := os.Open(filepath.Join(c.dir, name))
+	begun := s.ID < c.begun
+	if tail && begun && errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("it %w", errGone)
+	}
 	if tail && errors.Is(err, fs.ErrNotExist) {
 		return 0, nil // a crash before it was made: the start makes it
 	}
@@ -143,6 +153,16 @@ func (c *checker) file(name string, s types.SegmentInfo, tail bool) (uint64, err
 	}
 	good := walk(b)
 	sealed := !s.SealTime.IsZero()
+	if short := cutShort(size, s); short != nil && !sealed {
+		if good.end > 0 || begun {
+			return 0, fmt.Errorf("it %w", short)
+		}
+		c.Mended = append(c.Mended, fmt.Sprintf("log file %q was being made: it is made anew", name))
+		return 0, nil
+	}
+	if good.end == 0 && begun && !sealed {
+		return 0, fmt.Errorf("it %w", errWiped)
+	}
 	if end := lastNonZero(b); end > good.end {
 		if sealed || !c.lazy && goodCommit(b[good.end:end]) {
 			return 0, fmt.Errorf("it is damaged at byte %d, and acknowledged entries follow", good.end)
@@ -154,8 +174,8 @@ func (c *checker) file(name string, s types.SegmentInfo, tail bool) (uint64, err
 	}
 	last := s.BaseIndex + uint64(good.entries) - 1
 	if sealed {
-		if good.index == 0 || uint64(good.index) != s.IndexStart || s.MaxIndex > last {
-			return 0, fmt.Errorf("it ends too early, with entry %d of %d", last, s.MaxIndex)
+		if err := sealedWhole(good, s); err != nil {
+			return 0, err
 		}
 		last = s.MaxIndex
 	}

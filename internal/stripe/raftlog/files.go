@@ -1,8 +1,6 @@
 package raftlog
 
 import (
-	"errors"
-
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
@@ -79,9 +77,14 @@ func (l Files) tryWrite() error {
 	l.VFS.Delete(l.Dir, name)
 	f, err := l.VFS.Create(l.Dir, name, uint64(l.Size))
 	if err != nil {
-		return errors.Join(err, l.VFS.Delete(l.Dir, name))
+		l.VFS.Delete(l.Dir, name)
+		return err
 	}
 	_, err = f.WriteAt(make([]byte, min(l.Size, probeBytes)), 0)
-	err = errors.Join(err, f.Sync(), f.Close())
-	return errors.Join(err, l.VFS.Delete(l.Dir, name))
+	for _, then := range []error{f.Sync(), f.Close(), l.VFS.Delete(l.Dir, name)} {
+		if err == nil {
+			err = then
+		}
+	}
+	return err
 }

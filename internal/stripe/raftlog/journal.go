@@ -8,7 +8,7 @@
 //   - terms and votes are on disk when their writer is told so, and entries, too; with
 //     Lazy entries are a second later, and before any term that follows them;
 //   - what a crash cut off is taken off the log's end when it is opened, and damage
-//     before that end is an error;
+//     before that end is an error, and so is a file that has begun and is gone;
 //   - while the disk cannot be written, entries are refused and reads go on. It is
 //     tried again until it can be;
 //   - who writes waits for no removal of old files.
@@ -36,6 +36,7 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // probeInterval is how often an ill disk is tried again.
@@ -88,11 +89,14 @@ type Journal struct {
 	mu      sync.RWMutex // guards what follows, which a repair replaces
 	wal     *wal.WAL
 	removal *lateRemoval // of wal
+	codec   *codec       // likewise; of the one goroutine that stores entries
 
 	last   atomic.Uint64 // index of the last entry stored without an error
+	writes atomic.Uint64 // begun and ended, counted together: odd while one is under way
 	reread *reread
 
-	early error // see StartError
+	early  error               // see StartError
+	sealed []types.SegmentInfo // the files that VerifyFrom verifies
 
 	state   sync.Mutex
 	started bool          // false while opening: errors are returned at once
@@ -143,14 +147,20 @@ func (j *Journal) open() (w *wal.WAL, err error) {
 			w, err = nil, fmt.Errorf("the log's index is damaged: %v", p)
 		}
 	}()
-	if err := j.o.mendTail(j.o.Log); err != nil {
+	var begun uint64
+	if j.sealed, begun, err = j.o.mendTail(j.o.Log); err != nil {
 		return nil, err
 	}
-	j.removal = removeLate(j.o.VFS, j.o.Log)
-	w, err = wal.Open(j.o.Dir, wal.WithLogger(j.o.Engine), wal.WithSegmentSize(j.o.Size), wal.WithMetaStore(j.o.Meta()),
+	meta := j.o.Meta()
+	j.removal = removeLate(begunFS{j.o.VFS, meta, begun}, j.o.Log)
+	j.codec = new(codec)
+	w, err = wal.Open(j.o.Dir, wal.WithCodec(j.codec), wal.WithLogger(j.o.Engine), wal.WithSegmentSize(j.o.Size), wal.WithMetaStore(meta),
 		wal.WithSegmentFiler(segment.NewFiler(j.o.Dir, j.removal)))
+	if err != nil {
+		return nil, errors.Join(err, meta.Close()) // else whoever tries again waits for its lock
+	}
 	j.removal.opened()
-	return w, err
+	return w, nil
 }
 
 // end closes what open has returned.
@@ -324,6 +334,9 @@ func (j *Journal) GetLog(index uint64, entry *raft.Log) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return raft.ErrLogNotFound // raft compares: only with this very error it sends a snapshot instead
 	}
+	if err == nil && entry.Index != index {
+		err = fmt.Errorf("it says that it is entry %d", entry.Index)
+	}
 	if err == nil && entry.Type == raft.LogCommand {
 		err = j.o.Verify(entry.Data)
 	}
@@ -337,12 +350,18 @@ func (j *Journal) GetLog(index uint64, entry *raft.Log) error {
 // StoreLog implements raft.LogStore.
 func (j *Journal) StoreLog(entry *raft.Log) error { return j.StoreLogs([]*raft.Log{entry}) }
 
-// StoreLogs implements raft.LogStore: the entries are on disk when it returns nil.
+// StoreLogs implements raft.LogStore: the entries are on disk when it returns nil. It is
+// for one goroutine.
 func (j *Journal) StoreLogs(entries []*raft.Log) error {
 	if err := j.refusal(); err != nil {
 		return err
 	}
+	j.writes.Add(1)
+	defer j.writes.Add(1)
 	if err := j.with(func(w *wal.WAL) error { return j.append(w, entries) }); err != nil {
+		if errors.Is(err, types.ErrSealed) { // raft-wal has only logged why
+			err = fmt.Errorf("the next file of the log could not be made: %w", err)
+		}
 		j.Fail(err)
 		return err
 	}
@@ -350,6 +369,14 @@ func (j *Journal) StoreLogs(entries []*raft.Log) error {
 		j.last.Store(entries[len(entries)-1].Index)
 	}
 	return nil
+}
+
+// Writing returns a number for the write that is under way, another for each; 0 where there is none.
+func (j *Journal) Writing() uint64 {
+	if n := j.writes.Load(); n%2 == 1 {
+		return n
+	}
+	return 0
 }
 
 // append stores entries. Raft leaves a gap before them in one case only: the
@@ -373,6 +400,7 @@ func (j *Journal) append(w *wal.WAL, entries []*raft.Log) error {
 			return err
 		}
 	}
+	j.codec.begin()
 	return w.StoreLogs(entries)
 }
 

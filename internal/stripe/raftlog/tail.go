@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	wal "github.com/hashicorp/raft-wal"
@@ -37,26 +39,53 @@ const (
 //   - what follows the last good commit is a write that a crash cut off, which
 //     nobody was told had succeeded: it is erased, unless a good commit follows
 //     it. Then the file is damaged, and that is an error;
-//   - a file that was sealed is noted as sealed, and the next one is begun.
+//   - a file that was sealed is noted as sealed, and the next one is listed;
+//   - a file that has begun (see begunKey), and is gone or has no good commit, is an error.
 //
 // With Lazy, several unsynced writes may be damaged in any order when the
 // machine crashes, so the log ends at the first damage whatever follows.
 //
 // What was found good is synced before anybody builds on it: a process that was
 // killed between a write and its sync leaves it in the system's memory only.
-func (l Files) mendTail(log *slog.Logger) (err error) {
+//
+// It returns the files before the last one, which it does not read, and below which ID all have begun.
+func (l Files) mendTail(log *slog.Logger) (sealed []types.SegmentInfo, begun uint64, err error) {
 	meta := l.Meta()
 	state, err := meta.Load(l.Dir)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer meta.Close()
-	if len(state.Segments) == 0 || !state.Segments[len(state.Segments)-1].SealTime.IsZero() {
-		return nil
+	files, err := l.VFS.ListDir(l.Dir)
+	if err == nil {
+		err = errNoIndex(state, files)
 	}
+	if err != nil {
+		return nil, 0, err
+	}
+	noted, err := meta.GetStable(begunKey)
+	if err == nil {
+		begun, err = begunBelow(noted)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	n := len(state.Segments)
+	if n == 0 || !state.Segments[n-1].SealTime.IsZero() {
+		return state.Segments, begun, nil
+	}
+	sealed = slices.Clone(state.Segments[:n-1])
+	return sealed, begun, l.mendFile(&state, begun, meta, log)
+}
+
+// mendFile mends the last file of the list, which was not sealed.
+func (l Files) mendFile(state *types.PersistentState, below uint64, meta types.MetaStore, log *slog.Logger) (err error) {
 	tail := &state.Segments[len(state.Segments)-1]
-	name := segment.FileName(*tail)
+	name, begun := segment.FileName(*tail), tail.ID < below
 	f, err := l.VFS.OpenWriter(l.Dir, name)
+	if errors.Is(err, os.ErrNotExist) && begun {
+		return fmt.Errorf("file %q %w", name, errGone)
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // a crash before the file was made: raft-wal makes it
 	}
@@ -73,6 +102,16 @@ func (l Files) mendTail(log *slog.Logger) (err error) {
 		return err
 	}
 	found := walk(b)
+	if short := cutShort(info.Size(), *tail); short != nil {
+		if found.end > 0 || begun {
+			return fmt.Errorf("file %q %w", name, short)
+		}
+		log.Warn("a file of the log that was being made is made anew", "file", name)
+		return l.VFS.Delete(l.Dir, name) // raft-wal would go on in it as it is
+	}
+	if found.end == 0 && begun {
+		return fmt.Errorf("file %q %w", name, errWiped)
+	}
 	if end := lastNonZero(b); end > found.end {
 		if !l.Lazy && goodCommit(b[found.end:end]) {
 			return fmt.Errorf("file %q is damaged at byte %d, and acknowledged entries follow", name, found.end)
@@ -85,6 +124,11 @@ func (l Files) mendTail(log *slog.Logger) (err error) {
 	if err := errors.Join(f.Sync(), l.SyncDir(l.Dir)); err != nil {
 		return err
 	}
+	if found.end > 0 && !begun { // others may count on what is in it before it is written again
+		if err := noteBegun(meta, tail.ID); err != nil {
+			return err
+		}
+	}
 	if found.index == 0 {
 		return nil
 	}
@@ -96,7 +140,68 @@ func (l Files) mendTail(log *slog.Logger) (err error) {
 		SizeLimit: uint32(l.Size), Codec: wal.CodecBinaryV1, CreateTime: now,
 	})
 	state.NextSegmentID++
-	return meta.CommitState(state)
+	return meta.CommitState(*state)
+}
+
+// cutShort returns an error, which goes on behind a file's name, where it is not as large as it
+// was made: before anything is written to it, and when the first commit is synced.
+func cutShort(size int64, s types.SegmentInfo) error {
+	if size >= int64(s.SizeLimit) {
+		return nil
+	}
+	return fmt.Errorf("is cut short: it has %d bytes, and was made with %d", size, s.SizeLimit)
+}
+
+// VerifyFrom verifies what mendTail leaves out, the commits of the files before the last one,
+// as far as entries from index on are in them. raft-wal verifies none of them ever, and takes
+// a flipped bit in the head of an entry for what stands there. It is called before Started.
+func (j *Journal) VerifyFrom(ctx context.Context, index uint64) error {
+	var buf []byte
+	for _, s := range j.sealed {
+		if s.MaxIndex < index {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := segment.FileName(s)
+		var err error
+		if buf, err = verifySealed(filepath.Join(j.o.Dir, name), s, buf); err != nil {
+			return fmt.Errorf("file %q: %w", name, err)
+		}
+	}
+	j.sealed = nil
+	return nil
+}
+
+// verifySealed reads the file into buf, or a larger one, and returns that.
+func verifySealed(path string, s types.SegmentInfo, buf []byte) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := slices.Grow(buf[:0], int(info.Size()))[:info.Size()]
+	if err := readFull(f, b, 0); err != nil {
+		return nil, err
+	}
+	found := walk(b)
+	if end := lastNonZero(b); end > found.end {
+		return nil, fmt.Errorf("it is damaged at byte %d, and acknowledged entries follow", found.end)
+	}
+	return b, sealedWhole(found, s)
+}
+
+// sealedWhole returns an error where a sealed file has not all that it had.
+func sealedWhole(found walked, s types.SegmentInfo) error {
+	if last := s.BaseIndex + uint64(found.entries) - 1; found.index == 0 || uint64(found.index) != s.IndexStart || s.MaxIndex > last {
+		return fmt.Errorf("it ends too early, with entry %d of %d", last, s.MaxIndex)
+	}
+	return nil
 }
 
 // walked is what a file holds up to its last good commit.

@@ -21,8 +21,15 @@ func noSync(string) error { return nil } // of a folder that no crash meets
 // written makes a log of n entries, in one file, and returns their data.
 func written(t *testing.T, n int) (dir string, data []string) {
 	t.Helper()
+	return writtenTo(t, n, Files{Size: fileSize})
+}
+
+// writtenTo is written for files of any kind, in a folder of their own.
+func writtenTo(t *testing.T, n int, files Files) (dir string, data []string) {
+	t.Helper()
 	dir = t.TempDir()
-	j, err := Open(Options{Files: Files{Dir: dir, SyncDir: noSync, Size: fileSize}})
+	files.Dir, files.SyncDir = dir, noSync
+	j, err := Open(Options{Files: files})
 	if err != nil {
 		t.Fatal(err)
 	}
