@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -69,7 +70,10 @@ func (s *stub) Load(_ context.Context, l *wire.Load) (out wire.Session, err erro
 	case s.ill("a read is stale"):
 		values = ss.before
 	case s.ill("a read is torn"):
-		values = map[string]string{"a": ss.values["a"], "b": ss.before["b"]}
+		values = maps.Clone(ss.before) // which may have had one attribute only
+		if a, ok := ss.values["a"]; ok {
+			values["a"] = a
+		}
 	}
 	for name, v := range values {
 		out.Attributes = append(out.Attributes, wire.Attribute{Name: []byte(name), Value: []byte(v)})
