@@ -118,13 +118,26 @@ func (s *Stripe) impossible(command any) error {
 	return nil
 }
 
-// decodable is an error where raft can't read a configuration: it would panic.
+// decodable is an error where b is no configuration: raft would panic at it or, where bytes by chance are
+// one without voters, have nobody left to elect.
 func decodable(b []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("a configuration that is none: %v", p)
 		}
 	}()
-	raft.DecodeConfiguration(b)
+	voters, seen := 0, map[raft.ServerID]bool{}
+	for _, m := range raft.DecodeConfiguration(b).Servers {
+		if m.ID == "" || m.Address == "" || seen[m.ID] {
+			return fmt.Errorf("a configuration that is none: server %q at %q", m.ID, m.Address)
+		}
+		seen[m.ID] = true
+		if m.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	if voters == 0 {
+		return errors.New("a configuration that is none: no server votes")
+	}
 	return nil
 }

@@ -110,9 +110,11 @@ func TestAttackSnapshotThatIsNone(t *testing.T) {
 				t.Fatal(err)
 			}
 			config := raft.EncodeConfiguration(at.config)
-			garbage := make([]byte, 300_000)
+			twice := raft.EncodeConfiguration(raft.Configuration{Servers: append(at.config.Servers[:1:1], at.config.Servers[0])})
+			silent := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Nonvoter, ID: "a", Address: "a"}}})
+			garbage, rnd := make([]byte, 300_000), rand.New(rand.NewPCG(1, 1))
 			for i := range garbage {
-				garbage[i] = byte(rand.Int())
+				garbage[i] = byte(rnd.Int())
 			}
 			const far = 1_000_000
 			for name, m := range map[string]struct {
@@ -126,6 +128,9 @@ func TestAttackSnapshotThatIsNone(t *testing.T) {
 				"one that is long over":         {whole.Bytes(), config, 2},
 				"one with a senseless list":     {whole.Bytes(), garbage[:100], far},
 				"one with nothing for the list": {whole.Bytes(), nil, far},
+				"one with an empty list":        {whole.Bytes(), raft.EncodeConfiguration(raft.Configuration{}), far},
+				"one in which nobody votes":     {whole.Bytes(), silent, far},
+				"one with a server twice":       {whole.Bytes(), twice, far},
 			} {
 				s := c.servers[target]
 				var resp raft.InstallSnapshotResponse
