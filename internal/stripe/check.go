@@ -66,6 +66,7 @@ type checker struct {
 	m    machine
 
 	id      string             // "" where the identity is damaged
+	began   bool               // there must be a log
 	members raft.Configuration // the last one
 
 	snap uint64     // index of the newest snapshot, or 0
@@ -120,6 +121,7 @@ func (c *checker) identity() {
 	case err != nil:
 		c.fault("%v", err)
 	case stripe != "":
+		c.began = true
 		c.line("stripe: %s", stripe)
 	}
 	c.line("identity: server %s, made %s", r.ID, r.Created.Format("2006-01-02 15:04:05 MST"))
@@ -139,6 +141,7 @@ func (c *checker) snapshots() {
 		c.fault("%v", err)
 	}
 	var found []description
+	c.began = c.began || len(list) > 0
 	for _, e := range list {
 		switch {
 		case !e.IsDir():
@@ -220,18 +223,21 @@ func (c *checker) log() {
 	case err != nil:
 		c.fault("%v", err)
 		return
-	case l.None && c.snap == 0:
+	case l.None && !c.began:
 		c.line("log: none, the server was never started")
 		return
 	case l.None:
-		c.fault("the log is missing")
+		c.fault("the log: %v", raftlog.ErrNoLog)
 		return
 	case l.First == 0 && l.Term > 1 && c.snap == 0:
 		c.fault("the log is empty, and this server has voted in term %d", l.Term)
 	case l.First > c.snap+1:
-		c.fault("entries %d to %d are missing between the snapshot and the log", c.snap+1, l.First-1)
+		c.fault("%v", errMissing(c.snap+1, l.First))
 	case l.First > 0 && l.Last < c.snap:
 		c.Mended = append(c.Mended, fmt.Sprintf("the log ends with entry %d, before the snapshot: the disk lost what it said was written, and acknowledged changes may be missing", l.Last))
+	}
+	if c.id != "" && l.Owner != "" && l.Owner != c.id {
+		c.fault("the log: it is that of server %s, and %s says %s", l.Owner, identityFile, c.id)
 	}
 	if l.First > 0 {
 		c.line("log: %d files, entries %d to %d, term %d", l.Files, l.First, l.Last, l.Term)

@@ -262,6 +262,71 @@ func TestNoGapBetweenSnapshotAndLog(t *testing.T) {
 	refusedWith(t, err, dir, "restore")
 }
 
+// What is gone or another server's is refused with words for it, and the same ones by check. In a cluster of
+// one server nobody else would miss what was acknowledged.
+func TestALogThatIsGoneIsRefused(t *testing.T) {
+	t.Parallel()
+	foreign, _ := written(t, 900)
+	remove := func(names ...string) func(dir string) error {
+		return func(dir string) (err error) {
+			for _, name := range names {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+			}
+			return err
+		}
+	}
+	for name, c := range map[string]struct {
+		harm  func(dir string) error
+		words string
+	}{
+		"the log's folder":            {remove(walFolder), "the log in data root"},
+		"the log's folder, stripe id": {remove(walFolder, stripeFile), "may have been in it"},
+		"log and snapshots":           {remove(walFolder, snapFolder), "may have been in it"},
+		"the snapshots":               {remove(snapFolder), "entries 1 to "},
+		"another server's log": {func(dir string) error {
+			return errors.Join(remove(walFolder)(dir), os.CopyFS(filepath.Join(dir, walFolder), os.DirFS(filepath.Join(foreign, walFolder))))
+		}, "is that of server"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, _ := written(t, 1200, 100, 1100)
+			if err := c.harm(dir); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // a start that was refused leaves nothing that the next one takes for a log
+				if faults := checked(t, dir).Faults; len(faults) == 0 {
+					t.Error("check finds nothing")
+				}
+				_, err := opened(t, dir)
+				refusedWith(t, err, dir, c.words, "restore")
+			}
+		})
+	}
+}
+
+// A log of a version that did not note whose it is gets the note.
+func TestALogOfAnOlderVersionIsOwned(t *testing.T) {
+	t.Parallel()
+	dir, ops := written(t, 20)
+	wal := filepath.Join(dir, walFolder)
+	j, err := raftlog.Open(raftlog.Options{Files: raftlog.Files{Dir: wal, SyncDir: syncDir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.Set([]byte("terracotta-owner"), nil), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if c := checked(t, dir); len(c.Faults) > 0 {
+		t.Errorf("faults: %q", c.Faults)
+	}
+	if got, err := opened(t, dir); err != nil || !slices.Equal(got, append(ops, "one more")) {
+		t.Fatalf("%d operations, %v", len(got), err)
+	}
+	if l, err := raftlog.Check(t.Context(), wal, false, func(*raft.Log) error { return nil }); err != nil || l.Owner == "" {
+		t.Errorf("owner %q, %v", l.Owner, err)
+	}
+}
+
 // A crash in the midst of the removal of an old snapshot leaves nothing that is taken for
 // damage, and nothing behind once the server has started.
 func TestCrashWhileASnapshotIsRemoved(t *testing.T) {

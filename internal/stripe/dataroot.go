@@ -136,6 +136,18 @@ func (r *dataRoot) parse(path string, b []byte) error {
 	return nil
 }
 
+// hadLog reports whether this server has been of a stripe, or has snapshots: a new log would miss
+// what was in the one that it had, and the votes that were cast.
+func (r *dataRoot) hadLog(stripe string) bool {
+	list, err := os.ReadDir(filepath.Join(r.dir, snapFolder))
+	return stripe != "" || len(list) > 0 || err != nil
+}
+
+// errMissing says that the log does not begin with entry next, where it is needed from.
+func errMissing(next, first uint64) error {
+	return fmt.Errorf("entries %d to %d are missing between the snapshot and the log", next, first-1)
+}
+
 var errGone = errors.New("the folder is gone, or another one stands in its place: bring it back, or restart this server to start from what is there")
 
 // present is an error once the folder is not the one that was opened. Files that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +55,21 @@ func TestAStartIsGivenUpWithItsContext(t *testing.T) {
 	form(t, s)
 	if got := l.list(); !slices.Equal(got, want) {
 		t.Fatalf("%d operations of %d", len(got), len(want))
+	}
+}
+
+// Nor is a log called damaged because a server is told to stop while it verifies its files.
+func TestAStartIsGivenUpBeforeItsLogIsVerified(t *testing.T) {
+	t.Parallel()
+	dir, ops := writtenInFiles(t, 600)
+	ctx, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	_, err := open(Config{Dir: dir, Durability: EveryWrite, Logger: testLog(t)}, &ledger{}, parts{starting: ctx})
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "damage") || strings.Contains(err.Error(), "restore") {
+		t.Fatal(err)
+	}
+	if got, err := opened(t, dir); err != nil || len(got) != len(ops)+1 {
+		t.Fatalf("%d operations of %d, %v", len(got), len(ops)+1, err)
 	}
 }
 

@@ -17,6 +17,7 @@
 package stripe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -310,6 +311,7 @@ func (s *Stripe) openStorage(files raftlog.Files) (storage, error) {
 		s.stripeID.Store(&stripeID)
 	}
 	files.Dir, files.Lazy = filepath.Join(s.cfg.Dir, walFolder), s.cfg.Durability == EverySecond
+	files.Needed, files.Owner = root.hadLog(stripeID), s.id
 	if files.SyncDir == nil {
 		files.SyncDir = syncDir
 	}
@@ -332,12 +334,23 @@ func (s *Stripe) openStorage(files raftlog.Files) (storage, error) {
 	if err != nil {
 		return storage{}, explain(s.cfg.Dir, err)
 	}
+	list, err := snaps.List() // raft will ask again
+	if err != nil {
+		return storage{}, damaged(s.cfg.Dir, "state", err)
+	}
 	next := uint64(1)
-	if list, _ := snaps.List(); len(list) > 0 { // raft will ask again
+	if len(list) > 0 {
 		next = list[0].Index + 1
 	}
-	if err := s.journal.VerifyFrom(s.fsm.starting, next); err != nil {
+	err = s.journal.VerifyFrom(s.fsm.starting, next)
+	if cause := context.Cause(s.fsm.starting); cause != nil {
+		return storage{}, fmt.Errorf("open the stripe: %w", cause)
+	}
+	if err != nil {
 		return storage{}, damaged(s.cfg.Dir, "log", err)
+	}
+	if first, err := s.journal.FirstIndex(); err != nil || first > next {
+		return storage{}, damaged(s.cfg.Dir, "state", cmp.Or(err, errMissing(next, first)))
 	}
 	if s.cfg.several() {
 		snaps.held = new(hold)

@@ -37,6 +37,36 @@ func noteBegun(meta types.MetaStore, id uint64) error {
 	return nil
 }
 
+// ownerKey is where the log notes, likewise, whose it is: entries don't tell, and in a cluster of
+// one server nobody else would miss those that another server's log does not have.
+var ownerKey = []byte("terracotta-owner")
+
+// own notes whose log it is, where that is not noted yet, and refuses another's.
+func (l Files) own(meta types.MetaStore) error {
+	if l.Owner == "" {
+		return nil
+	}
+	noted, err := meta.GetStable(ownerKey)
+	if err != nil {
+		return err
+	}
+	if len(noted) > 0 {
+		return foreign(string(noted), l.Owner)
+	}
+	return meta.SetStable(ownerKey, []byte(l.Owner))
+}
+
+// foreign returns an error where the log is noted to be another's; an older version notes nothing.
+func foreign(noted, owner string) error {
+	if noted == owner || noted == "" || owner == "" {
+		return nil
+	}
+	return fmt.Errorf("it is that of server %s, and this is server %s", noted, owner)
+}
+
+// ErrNoLog says that there is no log, and one was needed.
+var ErrNoLog = errors.New("it is gone, and acknowledged changes may have been in it")
+
 // errNoIndex returns an error where there are files of the log and no list of them was ever kept here: it is gone.
 // raft-wal would begin anew, and remove the files.
 func errNoIndex(list types.PersistentState, files []string) error {

@@ -29,6 +29,7 @@ type Checked struct {
 	Files       int      // of the log
 	First, Last uint64   // indexes of its entries; First is 0 where there is none
 	Term        uint64   // raft's
+	Owner       string   // see Files; "" where it was not noted
 	Mended      []string // what Open will put in order by itself
 }
 
@@ -52,28 +53,28 @@ type checker struct {
 
 // run verifies the log's index and files.
 func (c *checker) run() error {
-	list, term, begun, err := readIndex(filepath.Join(c.dir, metadb.FileName))
+	in, err := readIndex(filepath.Join(c.dir, metadb.FileName))
 	if errors.Is(err, fs.ErrNotExist) {
-		c.None, err = true, nil
+		err = nil
 	}
 	if err != nil {
 		return fmt.Errorf("the log's index %q is damaged: %w", metadb.FileName, err)
 	}
 	files, err := filepath.Glob(filepath.Join(c.dir, "*.wal"))
 	if err == nil {
-		err = errNoIndex(list, files)
+		err = errNoIndex(in.list, files)
 	}
-	if err != nil || c.None {
+	if c.None = in.list.NextSegmentID == 0; err != nil || c.None {
 		return err
 	}
-	c.Term, c.Files, c.begun = term, len(list.Segments), begun
+	c.Term, c.Owner, c.Files, c.begun = in.term, in.owner, len(in.list.Segments), in.begun
 	var next uint64 // the expected one
-	for i, s := range list.Segments {
+	for i, s := range in.list.Segments {
 		name := segment.FileName(s)
 		if i > 0 && s.BaseIndex != next {
 			return fmt.Errorf("the log has a gap: file %q begins with entry %d, and the one before ends with %d", name, s.BaseIndex, next-1)
 		}
-		n, err := c.file(name, s, i == len(list.Segments)-1)
+		n, err := c.file(name, s, i == len(in.list.Segments)-1)
 		if err != nil {
 			return fmt.Errorf("log file %q: %w", name, err)
 		}
@@ -91,10 +92,18 @@ func (c *checker) run() error {
 	return nil
 }
 
-// readIndex reads raft-wal's list of files, raft's term and begunKey from their database.
-func readIndex(path string) (list types.PersistentState, term, begun uint64, err error) {
-	if _, err := os.Stat(path); err != nil {
-		return list, 0, 0, err
+// index is raft-wal's list of files, raft's term, and what is noted at begunKey and ownerKey.
+type index struct {
+	list  types.PersistentState
+	term  uint64
+	begun uint64
+	owner string
+}
+
+// readIndex reads it from its database.
+func readIndex(path string) (in index, err error) {
+	if err := verifyIndex(path); err != nil {
+		return in, err
 	}
 	defer func() { // it panics on some damage
 		if p := recover(); p != nil {
@@ -103,30 +112,24 @@ func readIndex(path string) (list types.PersistentState, term, begun uint64, err
 	}()
 	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockPatience})
 	if err != nil {
-		return list, 0, 0, err
+		return in, err
 	}
 	defer db.Close()
 	err = db.View(func(tx *bbolt.Tx) error {
-		var all []error
-		for err := range tx.Check() {
-			all = append(all, err)
-		}
-		if all != nil {
-			return errors.Join(all...)
-		}
 		if b := tx.Bucket([]byte(metadb.MetaBucket)).Get([]byte(metadb.MetaKey)); b != nil {
-			if err := json.Unmarshal(b, &list); err != nil {
+			if err := json.Unmarshal(b, &in.list); err != nil {
 				return err
 			}
 		}
 		stable := tx.Bucket([]byte(metadb.StableBucket))
 		if b := stable.Get([]byte("CurrentTerm")); len(b) == 8 {
-			term = binary.LittleEndian.Uint64(b)
+			in.term = binary.LittleEndian.Uint64(b)
 		}
-		begun, err = begunBelow(stable.Get(begunKey))
+		in.owner = string(stable.Get(ownerKey))
+		in.begun, err = begunBelow(stable.Get(begunKey))
 		return err
 	})
-	return list, term, begun, err
+	return in, err
 }
 
 // file verifies one file of the log and returns how many entries it has.

@@ -21,6 +21,8 @@ type Files struct {
 	Meta    func() types.MetaStore // a new one each time: it is closed with the log
 	SyncDir func(dir string) error // makes what was made in dir survive a crash of the machine
 	Size    int                    // of a file, in bytes
+	Needed  bool                   // there was a log: none is an error
+	Owner   string                 // whose log it is; another's is refused. Empty: that is not asked
 	Lazy    bool                   // files are synced once a second: a crash of the machine may damage several writes at the end
 }
 

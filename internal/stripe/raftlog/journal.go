@@ -27,7 +27,9 @@ package raftlog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +37,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
@@ -147,6 +150,9 @@ func (j *Journal) open() (w *wal.WAL, err error) {
 			w, err = nil, fmt.Errorf("the log's index is damaged: %v", p)
 		}
 	}()
+	if err := verifyIndex(filepath.Join(j.o.Dir, metadb.FileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the log's index %q is damaged: %w", metadb.FileName, err)
+	}
 	var begun uint64
 	if j.sealed, begun, err = j.o.mendTail(j.o.Log); err != nil {
 		return nil, err

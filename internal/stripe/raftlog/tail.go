@@ -60,6 +60,12 @@ func (l Files) mendTail(log *slog.Logger) (sealed []types.SegmentInfo, begun uin
 	if err == nil {
 		err = errNoIndex(state, files)
 	}
+	if err == nil && l.Needed && state.NextSegmentID == 0 {
+		err = ErrNoLog
+	}
+	if err == nil {
+		err = l.own(meta)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -161,8 +167,8 @@ func (j *Journal) VerifyFrom(ctx context.Context, index uint64) error {
 		if s.MaxIndex < index {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		name := segment.FileName(s)
 		var err error
