@@ -1,10 +1,13 @@
 package testcluster
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // FreePort returns a TCP port that nobody listens on, for programs that are told
@@ -21,15 +24,28 @@ func FreePort(t testing.TB) string {
 		if err != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", ":"+port)
-		if err != nil {
+		// Asked, and not listened on: see listen.
+		if c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
+			c.Close()
 			sign.Close()
 			continue
 		}
-		l.Close()
 		t.Cleanup(func() { sign.Close() })
 		return port
 	}
 	t.Fatal("no free port")
 	return ""
+}
+
+// listen listens at an address at which nobody else does, but maybe a listener of this process
+// that was closed just now: a program that is being started beside that, such as a server of
+// another test, has a copy of everything open until it runs.
+func listen(addr string) (net.Listener, error) {
+	for deadline := time.Now().Add(time.Minute); ; {
+		l, err := net.Listen("tcp", addr)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return l, err
+		}
+		<-time.After(time.Millisecond)
+	}
 }

@@ -89,7 +89,7 @@ func (c *Cluster) joinPeers(cfg *stripe.Config, running wire.StripeConfig) (err 
 	}
 	cfg.Secret, cfg.Priority, cfg.Timers = c.o.password, c.o.priority, c.o.timers
 	cfg.Agreement, cfg.MayJoin = server.Agreement(running), server.MayJoin(c.store)
-	cfg.Listener, err = net.Listen("tcp", c.group)
+	cfg.Listener, err = listen(c.group)
 	return err
 }
 

@@ -186,7 +186,7 @@ func (c *Cluster) IssueLicense(change func(*license.License)) []byte {
 // Start starts the server after a Stop or Kill, on the same port.
 func (c *Cluster) Start() {
 	c.t.Helper()
-	ln, err := net.Listen("tcp", c.addr)
+	ln, err := listen(c.addr)
 	c.check(err)
 	c.addr = ln.Addr().String()
 	st := store.New()
