@@ -63,7 +63,7 @@ func php(t *testing.T) string {
 // run runs a program and returns what it prints.
 func run(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // one of them compiles
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -97,7 +97,9 @@ func TestGoRedis(t *testing.T) {
 		want(t, "GET", c.Get(ctx, "k").Val(), "v")
 		want(t, "GET of nothing", c.Get(ctx, "nothing").Err(), redis.Nil)
 		want(t, "SETNX", c.SetNX(ctx, "k", "w", 0).Val(), false)
-		want(t, "TTL", c.TTL(ctx, "k").Val(), time.Minute)
+		if ttl := c.TTL(ctx, "k").Val(); ttl <= 0 || ttl > time.Minute { // the clock runs
+			t.Errorf("TTL: %v", ttl)
+		}
 		want(t, "EXPIRE", c.Expire(ctx, "k", time.Hour).Val(), true)
 		want(t, "PERSIST", c.Persist(ctx, "k").Val(), true)
 		want(t, "HSET", c.HSet(ctx, "h", map[string]any{"a": 1, "b": "two"}).Err(), nil)
@@ -176,7 +178,7 @@ assert c.ping()
 assert c.set("k", "v", px=60000) and 0 < c.pttl("k") <= 60000
 assert c.set("k", "w", nx=True) is None
 assert c.get("k") == "v" and c.get("nothing") is None
-assert c.set("k", "w", keepttl=True) and c.ttl("k") == 60
+assert c.set("k", "w", keepttl=True) and 0 < c.ttl("k") <= 60
 assert c.hset("h", mapping={"a": 1, "b": b"two"}) == 2
 assert c.hgetall("h") == {"a": "1", "b": "two"}
 assert c.hmget("h", "b", "c") == ["two", None]
@@ -207,7 +209,7 @@ func TestPHPRedis(t *testing.T) {
 $c = new Redis();
 $c->connect('127.0.0.1', (int)$argv[1]);
 assert($c->ping());
-assert($c->set('k', 'v', ['ex' => 60]) && $c->ttl('k') === 60);
+assert($c->set('k', 'v', ['ex' => 60]) && $c->ttl('k') > 0 && $c->ttl('k') <= 60);
 assert($c->set('k', 'w', ['nx']) === false);
 assert($c->get('k') === 'v' && $c->get('nothing') === false);
 assert($c->setex('s', 60, 'v') && $c->del('s') === 1);
