@@ -447,7 +447,7 @@ func TestAPassiveThatIsFarBehindSaysSo(t *testing.T) {
 	}
 	c.start(2)
 	var st Status
-	if !within(30*time.Second, func() bool { st = c.servers[2].Status(); return st.State == wire.StatePassive }) {
+	if !within(time.Minute, func() bool { st = c.servers[2].Status(); return st.State == wire.StatePassive }) {
 		t.Fatalf("it does not come back: %+v", st)
 	}
 	if st.Applied+caughtUp < many {

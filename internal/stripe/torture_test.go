@@ -155,7 +155,7 @@ func (tt *torture) open() (*Stripe, *ledger, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	formed := make(chan struct{})
 	go func() { defer close(formed); s.Form(ctx) }()
-	active := within(5*time.Second, func() bool { return s.leading.Load() || tt.disk.isOff() })
+	active := within(time.Minute, func() bool { return s.leading.Load() || tt.disk.isOff() })
 	cancel()
 	<-formed
 	if tt.disk.isOff() {
