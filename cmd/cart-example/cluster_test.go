@@ -87,6 +87,11 @@ func TestClusterAway(t *testing.T) {
 	cart.Sessions.NonStopTimeout = 50 * time.Millisecond
 	server := open(t, cart).URL
 	v := newVisitor(t)
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(v.get(server+"/cart/").body, "127.0.0.1:1"); { // 50 ms are little on a busy machine
+		if time.Now().After(deadline) {
+			t.Fatal("the page does not say which server is away")
+		}
+	}
 	for _, query := range []string{"", "?" + add("NIN CD")} {
 		p := v.get(server + "/cart/" + query)
 		if p.StatusCode != http.StatusServiceUnavailable || p.Header.Get("Retry-After") == "" {

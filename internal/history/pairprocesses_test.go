@@ -108,7 +108,7 @@ func TestPairOfProcessesAfterASplitBrain(t *testing.T) {
 		}); p.serves(1 - first) {
 			break
 		}
-		if try == 10 {
+		if try == 30 {
 			t.Fatal("this machine is too busy: the passive sleeps whenever it should not")
 		}
 		p.wake(first)

@@ -151,7 +151,7 @@ func TestATokenOfTheSideThatIsNotKept(t *testing.T) {
 	}
 	old := all.load("untouched").Token
 	for try := 0; !c.splits(sides); try++ {
-		if try == 5 {
+		if try == 20 {
 			t.Fatal("this machine is too busy for both servers to go on")
 		}
 		c.net.MendAll()
