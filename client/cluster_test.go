@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/terracotta-go/terracotta/client"
+	"github.com/terracotta-go/terracotta/internal/stripe"
 	"github.com/terracotta-go/terracotta/internal/testcluster"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -244,6 +245,60 @@ func TestChangesOverRestartsAndKills(t *testing.T) {
 	}
 	if cl.Node() != id {
 		t.Error("the node id has changed though the server kept its data")
+	}
+}
+
+// While the disk of the only server hangs, reads go on, and a change says why it waits; who gives it up is told
+// that nobody knows, and who waits on gets it, made once.
+func TestADiskThatHangs(t *testing.T) {
+	t.Parallel()
+	var hung atomic.Bool
+	answers := make(chan struct{})
+	c := testcluster.Start(t, testcluster.Dir(t.TempDir()), testcluster.Faults(func(string) *stripe.Faults {
+		return &stripe.Faults{Stall: 20 * time.Millisecond, Disk: func(bool) error {
+			if hung.Load() {
+				<-answers
+			}
+			return nil
+		}}
+	}))
+	answer := sync.OnceFunc(func() { hung.Store(false); close(answers) })
+	defer answer()
+	cl := node(t, c)
+	open(t, cl)
+	token := create(t, cl, "k")
+	set := func(ctx context.Context, name string) <-chan error {
+		fate := make(chan error, 1)
+		go func() {
+			_, err := cl.Commit(ctx, &wire.Commit{Write: wire.Write{Dataset: dataset, Key: []byte("k"), Token: token}, Idle: wire.KeepIdle,
+				Set: []wire.Attribute{{Name: []byte(name), Value: []byte("1")}}})
+			fate <- err
+		}()
+		return fate
+	}
+	hung.Store(true)
+	ctx, giveUp := context.WithCancel(t.Context())
+	given := set(ctx, "given up")
+	for deadline := time.Now().Add(long); c.Engine().Status().DiskError == ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody notices that the disk hangs")
+		}
+	}
+	if _, err := cl.Load(within(t, long), load("k")); err != nil {
+		t.Fatalf("a read: %v", err)
+	}
+	awaited := set(within(t, long), "awaited")
+	giveUp()
+	if err := <-given; !errors.Is(err, client.ErrUnsure) || !strings.Contains(err.Error(), "the disk does not answer") {
+		t.Errorf("who gave up was told: %v", err)
+	}
+	answer()
+	if err := <-awaited; err != nil {
+		t.Errorf("who waited on was told: %v", err)
+	}
+	s, err := cl.Load(within(t, long), load("k"))
+	if err != nil || len(s.Attributes) != 3 {
+		t.Errorf("the session has %d attributes: %v", len(s.Attributes), err)
 	}
 }
 

@@ -31,6 +31,7 @@ type cluster struct {
 type machine struct {
 	clockOff atomic.Int64 // by how much the wall clock is wrong, in ns
 	diskFull atomic.Bool
+	diskHung atomic.Pointer[chan struct{}] // closed when it answers again; nil while it does
 }
 
 func (m *machine) faults() *stripe.Faults {
@@ -40,9 +41,22 @@ func (m *machine) faults() *stripe.Faults {
 			if m.diskFull.Load() {
 				return syscall.ENOSPC
 			}
+			if answers := m.diskHung.Load(); answers != nil {
+				<-*answers
+			}
 			return nil
 		},
+		Stall: 20 * time.Millisecond, // a disk hangs after five of it
 	}
+}
+
+// hang is a disk that neither takes a write nor refuses it.
+func (m *machine) hang(long time.Duration) {
+	answers := make(chan struct{})
+	m.diskHung.Store(&answers)
+	rest(long)
+	m.diskHung.Store(nil)
+	close(answers)
 }
 
 func startCluster(t *testing.T, seed uint64, opts ...testcluster.Option) *cluster {
@@ -202,7 +216,7 @@ func (c *cluster) fault() {
 	long := time.Duration(50+c.rnd.IntN(1000)) * time.Millisecond
 	victim, who := c.victim()
 	m := c.machines[victim.Name()]
-	switch kind := c.rnd.IntN(commonFaults + 4); kind {
+	switch kind := c.rnd.IntN(commonFaults + 6); kind {
 	default:
 		c.commonFault(kind, victim, who, long, long)
 	case commonFaults:
@@ -228,13 +242,22 @@ func (c *cluster) fault() {
 		m.diskFull.Store(true)
 		rest(long)
 		m.diskFull.Store(false)
+	case commonFaults + 4:
+		c.h.Note("the disk of %s hangs for %v", who, long)
+		m.hang(long)
+	case commonFaults + 5:
+		c.h.Note("the disk of %s hangs for %v, and it is cut off for half of that", who, long)
+		mended := time.AfterFunc(long/2, c.net.MendAll)
+		c.isolate(victim.Name(), c.others(victim.Name()))
+		m.hang(long)
+		mended.Stop()
 	}
 	c.net.MendAll()
 	c.h.Note("all is well again")
 }
 
 // Three servers, one after the other killed, stopped, cut off, half cut off, slowed
-// down, a day off, with a full disk: nothing acknowledged is lost, nothing old is read, and in the end all are
+// down, a day off, with a disk that is full or hangs: nothing acknowledged is lost, nothing old is read, and in the end all are
 // in service again.
 func TestThreeServersUnderFaults(t *testing.T) {
 	t.Parallel() // they mostly wait

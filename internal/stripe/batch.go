@@ -219,6 +219,13 @@ func (q *queue) ended(f *flight) {
 	}
 }
 
+// taken reports whether raft has got f.
+func (q *queue) taken(f *flight) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return f.future != nil
+}
+
 // idle reports whether no batch is out.
 func (q *queue) idle() bool {
 	q.mu.Lock()

@@ -179,13 +179,16 @@ func (c *contact) leased() time.Duration {
 	return c.sinceLocked(true)
 }
 
-// spares reports whether the others are a majority, which can elect one of them, as far as is
-// known from what they confirmed within the last while.
-func (c *contact) spares(while time.Duration) bool {
+// needed reports whether a majority has confirmed this server within the last while, and the others
+// alone were none.
+func (c *contact) needed(while time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	since := c.sinceLocked(false)
-	return c.term != 0 && since > 0 && c.mono()-since < while
+	recent := func(counted bool) bool {
+		since := c.sinceLocked(counted)
+		return since > 0 && c.mono()-since < while
+	}
+	return c.term != 0 && recent(true) && !recent(false)
 }
 
 // await returns nil once a majority has confirmed what was sent at start or later.

@@ -118,21 +118,24 @@ func (d *hangingDisk) answer() {
 	}
 }
 
-// A disk that neither takes a write nor refuses it keeps those waiting who met it, and nobody else.
+// A disk that neither takes a write nor refuses it keeps nobody waiting for long: who met it is told that
+// nobody knows, who comes later is refused. What met it is made once it answers.
 func TestADiskThatHangsRefusesChanges(t *testing.T) {
 	t.Parallel()
 	disk := newHangingDisk()
 	s, l := start(t, Config{Dir: t.TempDir()}, disk.parts())
+	t.Cleanup(disk.answer)
 	form(t, s)
 	must(t, s, "before")
 	disk.hangs.Store(true)
-	first := make(chan error, 1)
-	go func() { _, err := do(s, "first"); first <- err }()
-	eventually(t, "the first write meets the disk", func() bool { return s.journal.Writing() != 0 })
+	first := disk.meets(t, s, "first")
 	for range 3 { // the first of these waits behind it
 		if _, err := do(s, "later"); !wire.Is(err, wire.ErrReadOnly) || !strings.Contains(err.Error(), "the disk does not answer") {
 			t.Errorf("a change: %v", err)
 		}
+	}
+	if err := <-first; !wire.Is(err, wire.ErrUnsure) || !strings.Contains(err.Error(), "the disk does not answer") {
+		t.Errorf("the write that met the disk: %v", err)
 	}
 	if st := s.Status(); !strings.Contains(st.DiskError, "the disk does not answer") || st.State != wire.StateActive {
 		t.Errorf("status: %+v", st)
@@ -141,9 +144,6 @@ func TestADiskThatHangsRefusesChanges(t *testing.T) {
 		t.Errorf("reads: %v", err)
 	}
 	disk.answer()
-	if err := <-first; err != nil {
-		t.Errorf("the write that waited: %v", err)
-	}
 	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
 	if st := s.Status(); st.DiskError != "" {
 		t.Errorf("status with a disk that answers again: %+v", st)
@@ -153,48 +153,116 @@ func TestADiskThatHangsRefusesChanges(t *testing.T) {
 	}
 }
 
-// Where others can elect another server, one whose disk hangs does not keep them from it.
-func TestAnActiveServerWhoseDiskHangsIsReplaced(t *testing.T) {
-	t.Parallel()
+// meets proposes op, and returns once it met the disk.
+func (d *hangingDisk) meets(t *testing.T, s *Stripe, op string) <-chan error {
+	t.Helper()
+	fate := make(chan error, 1)
+	go func() { _, err := do(s, op); fate <- err }()
+	eventually(t, op+" meets the disk", func() bool { return s.journal.Writing() != 0 })
+	return fate
+}
+
+// onHangingDisk returns a stripe of three whose active server, the first one, has its log on a disk that
+// hangs when it is told to.
+func onHangingDisk(t *testing.T, stall time.Duration) (*cluster, *hangingDisk) {
+	t.Helper()
 	c := newCluster(t, 3, Config{})
 	c.form()
-	c.do("a")
 	disk := newHangingDisk()
 	t.Cleanup(disk.answer)
 	usual := c.parts
 	c.kill(0)
 	c.settle()
 	c.parts = disk.parts()
+	c.parts.stall = stall
 	c.start(0)
 	c.parts = usual
-	hung := c.servers[0]
+	first := c.servers[0]
 	eventually(t, "server 1 is the active one", func() bool {
 		if a := c.settle(); a != 0 {
-			c.servers[a].raft.LeadershipTransferToServer(raft.ServerID(hung.id), raftAddress(serverName(0), hung.id)).Error()
+			c.servers[a].raft.LeadershipTransferToServer(raft.ServerID(first.id), raftAddress(serverName(0), first.id)).Error()
 		}
 		return c.active() == 0
 	})
-	c.do("b")
+	c.do("a")
+	return c, disk
+}
+
+// Where others can elect another server, one whose disk hangs does not keep them from it.
+func TestAnActiveServerWhoseDiskHangsIsReplaced(t *testing.T) {
+	t.Parallel()
+	c, disk := onHangingDisk(t, 50*time.Millisecond)
+	hung := c.servers[0]
 	disk.hangs.Store(true)
-	first := make(chan error, 1)
-	go func() { _, err := do(hung, "first"); first <- err }()
+	first := disk.meets(t, hung, "first")
 	eventually(t, "another one is active", func() bool { return c.active() > 0 })
+	if err := <-first; !wire.Is(err, wire.ErrUnsure) {
+		t.Errorf("the write that met the disk, while that hangs: %v", err)
+	}
 	if _, err := do(hung, "later"); !wire.Is(err, wire.ErrNotActive) {
 		t.Errorf("a change on the server whose disk hangs: %v", err)
 	}
 	if err := hung.Confirm(t.Context()); !wire.Is(err, wire.ErrNotActive) {
 		t.Errorf("a read there: %v", err)
 	}
-	c.do("c")
+	c.do("b")
 	disk.answer()
 	c.settle()
-	if err := <-first; err == nil {
-		t.Error("the write that met the disk was acknowledged")
-	}
-	c.do("d")
-	c.equal("a", "b", "c", "d")
+	c.do("c")
+	c.equal("a", "b", "c")
 	if st := hung.Status(); st.DiskError != "" {
 		t.Errorf("status with a disk that answers again: %+v", st)
+	}
+}
+
+// The others may have elected another server before it is noticed that the disk hangs: because it was cut
+// off then, or their machine was busy. Raft does not find out while it waits for the disk.
+func TestAServerWhoseDiskHangsLearnsThatItWasReplaced(t *testing.T) {
+	t.Parallel()
+	c, disk := onHangingDisk(t, 500*time.Millisecond)
+	hung := c.servers[0]
+	disk.hangs.Store(true)
+	disk.meets(t, hung, "first")
+	c.isolate(0, true)
+	eventually(t, "another one is active", func() bool { return c.active() > 0 })
+	c.isolate(0, false)
+	eventually(t, "it knows that it is not", func() bool {
+		_, err := do(hung, "later")
+		return wire.Is(err, wire.ErrNotActive)
+	})
+	c.do("b")
+	disk.answer()
+	c.settle()
+	c.equal("a", "b")
+}
+
+// One without which there is no majority serves on, as far as it can.
+func TestAServerWhoseDiskHangsServesWhereItIsNeeded(t *testing.T) {
+	t.Parallel()
+	mono := time.Hour
+	c := newContact("a", func() time.Duration { return mono })
+	c.begin(7, raft.Configuration{Servers: []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "c"}}})
+	for _, step := range []struct {
+		by     []raft.ServerID // who confirms it now
+		needed bool
+	}{
+		{nil, false}, // nobody ever did
+		{[]raft.ServerID{"b"}, true},
+		{[]raft.ServerID{"b", "c"}, false},
+		{[]raft.ServerID{"c"}, true}, // b is gone
+		{nil, false},
+	} {
+		mono += time.Minute
+		for _, id := range step.by {
+			c.confirm(id, 7, mono, 0)
+		}
+		if got := c.needed(time.Second); got != step.needed {
+			t.Errorf("confirmed by %q: needed %v", step.by, got)
+		}
+	}
+	c.end()
+	if c.needed(time.Hour) {
+		t.Error("it is needed after its reign")
 	}
 }
 

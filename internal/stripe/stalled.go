@@ -7,10 +7,10 @@ import (
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
-// A disk that hangs, as one on a network may, neither takes a write nor refuses it, and who
-// waits for it can't be told anything. Whoever comes later can. Raft's leader waits for its disk
-// with everything but its heartbeats, so that nobody else would ever be elected: where the others can
-// elect one, it withdraws.
+// A disk that hangs, as one on a network may, neither takes a write nor refuses it. Who waits for it
+// is told that nobody knows what becomes of the change, and who comes later is refused. Raft's leader
+// waits for its disk with everything but its heartbeats: nobody else would ever be elected, and where
+// another one was, it would not find out. So it withdraws, unless it is needed.
 
 // stallTicks is how many looks at one second each find the same write under way
 // until changes are refused: fewer than the ten seconds that applications wait by default.
@@ -57,6 +57,7 @@ func (s *Stripe) stallWatcher(interval time.Duration) {
 		default:
 		}
 		if e := s.refusal(); e != nil {
+			s.abandon(e)
 			for _, b := range s.queue.clear() { // none of it is made
 				b.answer(nil, e)
 			}
@@ -64,10 +65,22 @@ func (s *Stripe) stallWatcher(interval time.Duration) {
 	}
 }
 
-// withdraw makes the others elect another server, if they can, and reports whether they will. A pair has
+// abandon answers the batch that met the disk: it may be made once that answers. Whoever
+// waited on would hold up all that its connection asked for behind it.
+func (s *Stripe) abandon(why *wire.Error) {
+	f := s.fsm.flight.Load()
+	if f == nil || !s.queue.taken(f) || !s.fsm.flight.CompareAndSwap(f, nil) {
+		return
+	}
+	f.answer(nil, &wire.Error{Word: wire.ErrUnsure, Text: why.Text})
+	s.queue.ended(f)
+}
+
+// withdraw makes the others elect another server, and reports whether this one ceases to be active. It
+// goes on where it is needed for a majority: reads go on then. A pair has
 // nobody to elect: there its two servers agree on who goes on.
 func (s *Stripe) withdraw() bool {
-	if s.stalled.Load() == nil || s.group == nil || s.pair != nil || !s.contact.spares(s.cfg.Timers.Heartbeat) {
+	if s.stalled.Load() == nil || s.group == nil || s.pair != nil || s.contact.needed(s.suspendedAfter()) {
 		return false
 	}
 	s.log.Warn("the disk hangs: another server is to become active")
