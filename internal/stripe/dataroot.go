@@ -183,7 +183,11 @@ func (s *Stripe) rootWatcher() {
 		case <-s.stop:
 			return
 		case <-tick.C:
-			if err := s.root.present(); err != nil {
+			err := s.root.present()
+			if err == nil {
+				err = s.journal.Present()
+			}
+			if err != nil {
 				s.journal.Fail(err)
 			}
 		}

@@ -424,3 +424,37 @@ func TestVanishedDataRoot(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// So does a single file of the log: what is open can be written, and is gone with the process.
+func TestAVanishedLogFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, _ := start(t, Config{Dir: dir}, parts{files: raftlog.Files{VFS: hasty{fs.New()}, Size: 4 << 10}})
+	form(t, s)
+	for _, op := range numbered("op", 100) {
+		must(t, s, op)
+	}
+	list, err := filepath.Glob(filepath.Join(dir, walFolder, "*"))
+	if err != nil || len(list) < 3 {
+		t.Fatalf("files %q, %v", list, err)
+	}
+	for _, file := range []string{list[0], list[len(list)-2], list[len(list)-1]} { // sealed, the newest, and the index
+		if err := os.Rename(file, file+".away"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "changes are refused", func() bool { _, err := do(s, "x"); return wire.Is(err, wire.ErrReadOnly) })
+		if st := s.Status(); !strings.Contains(st.DiskError, filepath.Base(file)) || !strings.Contains(st.DiskError, "make a backup") {
+			t.Errorf("status: %+v", st)
+		}
+		if err := s.Confirm(t.Context()); err != nil {
+			t.Errorf("reads: %v", err)
+		}
+		if err := os.Rename(file+".away", file); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -92,6 +92,7 @@ type Journal struct {
 	mu      sync.RWMutex // guards what follows, which a repair replaces
 	wal     *wal.WAL
 	removal *lateRemoval // of wal
+	files   *presentFS   // likewise
 	codec   *codec       // likewise; of the one goroutine that stores entries
 
 	last   atomic.Uint64 // index of the last entry stored without an error
@@ -158,13 +159,15 @@ func (j *Journal) open() (w *wal.WAL, err error) {
 		return nil, err
 	}
 	meta := j.o.Meta()
-	j.removal = removeLate(begunFS{j.o.VFS, meta, begun}, j.o.Log)
+	j.files = newPresentFS(begunFS{j.o.VFS, meta, begun})
+	j.removal = removeLate(j.files, j.o.Log)
 	j.codec = new(codec)
 	w, err = wal.Open(j.o.Dir, wal.WithCodec(j.codec), wal.WithLogger(j.o.Engine), wal.WithSegmentSize(j.o.Size), wal.WithMetaStore(meta),
 		wal.WithSegmentFiler(segment.NewFiler(j.o.Dir, j.removal)))
 	if err != nil {
 		return nil, errors.Join(err, meta.Close()) // else whoever tries again waits for its lock
 	}
+	j.files.opened(j.o.Dir, metadb.FileName)
 	j.removal.opened()
 	return w, nil
 }
@@ -248,6 +251,9 @@ func (j *Journal) repair() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.wal != nil {
+		if err := j.files.present(j.o.Dir); err != nil {
+			return err // what is open can still be read
+		}
 		j.end(j.wal)
 		j.wal = nil
 	}
