@@ -77,7 +77,7 @@ func (c *cluster) pairFault() {
 	short := time.Duration(1 + c.rnd.Int64N(int64(maxCut)))
 	victim, who := c.victim()
 	m := c.machines[victim.Name()]
-	switch kind := c.rnd.IntN(commonFaults + 2); kind {
+	switch kind := c.rnd.IntN(commonFaults + 4); kind {
 	default:
 		c.commonFault(kind, victim, who, long, short)
 	case commonFaults, commonFaults + 1:
@@ -91,6 +91,9 @@ func (c *cluster) pairFault() {
 		}
 		rest(long / 2)
 		m.clockOff.Store(0)
+	case commonFaults + 2, commonFaults + 3: // the other one goes on after little more than a second
+		c.h.Note("the disk of %s hangs for %v", who, 2*long)
+		m.hang(2 * long)
 	}
 	c.net.MendAll()
 	c.h.Note("all is well again")

@@ -95,26 +95,27 @@ func TestDiskFullRefusesWritesAndRecovers(t *testing.T) {
 }
 
 // hangingDisk neither takes a write nor refuses it once it hangs, until it answers.
-type hangingDisk struct {
-	hangs   atomic.Bool
-	answers chan struct{}
-}
+type hangingDisk struct{ answers atomic.Pointer[chan struct{}] } // closed when it does; nil while it does not hang
 
-func newHangingDisk() *hangingDisk { return &hangingDisk{answers: make(chan struct{})} }
-
-func (d *hangingDisk) parts() parts {
-	files := raftlog.Files{VFS: hasty{fs.New()}}.Failing(func(bool) error {
-		if d.hangs.Load() {
-			<-d.answers
+func (d *hangingDisk) files() raftlog.Files {
+	return raftlog.Files{VFS: hasty{fs.New()}}.Failing(func(bool) error {
+		if answers := d.answers.Load(); answers != nil {
+			<-*answers
 		}
 		return nil
 	})
-	return parts{files: files, stall: 50 * time.Millisecond}
+}
+
+func (d *hangingDisk) parts() parts { return parts{files: d.files(), stall: 50 * time.Millisecond} }
+
+func (d *hangingDisk) hang() {
+	answers := make(chan struct{})
+	d.answers.Store(&answers)
 }
 
 func (d *hangingDisk) answer() {
-	if d.hangs.Swap(false) {
-		close(d.answers)
+	if answers := d.answers.Swap(nil); answers != nil {
+		close(*answers)
 	}
 }
 
@@ -122,12 +123,12 @@ func (d *hangingDisk) answer() {
 // nobody knows, who comes later is refused. What met it is made once it answers.
 func TestADiskThatHangsRefusesChanges(t *testing.T) {
 	t.Parallel()
-	disk := newHangingDisk()
+	disk := new(hangingDisk)
 	s, l := start(t, Config{Dir: t.TempDir()}, disk.parts())
 	t.Cleanup(disk.answer)
 	form(t, s)
 	must(t, s, "before")
-	disk.hangs.Store(true)
+	disk.hang()
 	first := disk.meets(t, s, "first")
 	for range 3 { // the first of these waits behind it
 		if _, err := do(s, "later"); !wire.Is(err, wire.ErrReadOnly) || !strings.Contains(err.Error(), "the disk does not answer") {
@@ -168,7 +169,7 @@ func onHangingDisk(t *testing.T, stall time.Duration) (*cluster, *hangingDisk) {
 	t.Helper()
 	c := newCluster(t, 3, Config{})
 	c.form()
-	disk := newHangingDisk()
+	disk := new(hangingDisk)
 	t.Cleanup(disk.answer)
 	usual := c.parts
 	c.kill(0)
@@ -193,7 +194,7 @@ func TestAnActiveServerWhoseDiskHangsIsReplaced(t *testing.T) {
 	t.Parallel()
 	c, disk := onHangingDisk(t, 50*time.Millisecond)
 	hung := c.servers[0]
-	disk.hangs.Store(true)
+	disk.hang()
 	first := disk.meets(t, hung, "first")
 	eventually(t, "another one is active", func() bool { return c.active() > 0 })
 	if err := <-first; !wire.Is(err, wire.ErrUnsure) {
@@ -221,7 +222,7 @@ func TestAServerWhoseDiskHangsLearnsThatItWasReplaced(t *testing.T) {
 	t.Parallel()
 	c, disk := onHangingDisk(t, 500*time.Millisecond)
 	hung := c.servers[0]
-	disk.hangs.Store(true)
+	disk.hang()
 	disk.meets(t, hung, "first")
 	c.isolate(0, true)
 	eventually(t, "another one is active", func() bool { return c.active() > 0 })

@@ -49,14 +49,15 @@ type pair struct {
 	mu      sync.Mutex
 	kept    saved // as it is on disk, or is about to be
 	watch   watch
-	partner note         // as last heard; zero: never in this run
-	follows Incarnation  // the partner's incarnation that this server is catching up with; zero: its own
-	forcing bool         // the stand-in is on, or about to be
-	removes bool         // the passive is being removed, and it is not certain yet that it has not gone on
-	leads   uint64       // the last term in which this server was raft's leader
-	lostTo  *Incarnation // the partner's data is kept, and not this server's
-	split   bool         // both went on by themselves, and this server's data is kept
-	fails   string       // why nothing goes on, as last logged
+	partner note          // as last heard; zero: never in this run
+	follows Incarnation   // the partner's incarnation that this server is catching up with; zero: its own
+	forcing bool          // the stand-in is on, or about to be
+	removes bool          // the passive is being removed, and it is not certain yet that it has not gone on
+	leads   uint64        // the last term in which this server was raft's leader
+	lostTo  *Incarnation  // the partner's data is kept, and not this server's
+	split   bool          // both went on by themselves, and this server's data is kept
+	proved  time.Duration // when this server's disk took a write for a partner whose own hangs; 0: never
+	fails   string        // why nothing goes on, as last logged
 }
 
 // note is what two servers tell each other when one asks the other.
@@ -71,6 +72,8 @@ type note struct {
 	Config  uint64          `json:"config,omitempty"`  // index of the last one that was agreed to
 	Last    uint64          `json:"last,omitempty"`    // index of its last entry
 	Service service         `json:"service,omitempty"` // of the last of History
+	Hangs   bool            `json:"hangs,omitempty"`   // its disk hangs
+	Able    bool            `json:"able,omitempty"`    // its disk does not, since the partner's hangs, and it would go on if that one fell silent
 }
 
 // outdated reports whether the same run of a server has told of more since: an answer may be
@@ -196,7 +199,7 @@ func (p *pair) run(failed <-chan raft.Observation) {
 		case <-p.s.stop:
 			return
 		case <-failed:
-			dead = p.isDead()
+			dead = !p.s.withdrawn.Load() && p.isDead()
 		case <-tick.C:
 		}
 		if p.pace != nil {
@@ -209,6 +212,7 @@ func (p *pair) run(failed <-chan raft.Observation) {
 		p.noteService()
 		switch {
 		case p.isLost(), p.s.closing.Load(): // it begins nothing any more
+		case p.s.withdrawn.Load(): // nor now: the partner is to
 		case p.s.raft.State() == raft.Leader:
 			p.lead(dead)
 		default:

@@ -113,6 +113,54 @@ func TestPairOldPassiveWaitsForItsPartnerOrForPromote(t *testing.T) {
 	}
 }
 
+// A server whose disk hangs falls silent, and the other one goes on: else neither would take a change. It loses
+// nothing, and once its disk answers it is the passive one.
+func TestPairServerWhoseDiskHangs(t *testing.T) {
+	t.Parallel()
+	for _, active := range []bool{true, false} {
+		t.Run(map[bool]string{true: "active", false: "passive"}[active], func(t *testing.T) {
+			t.Parallel()
+			r, _, _ := newPair(t, EveryWrite)
+			disk := new(hangingDisk)
+			t.Cleanup(disk.answer)
+			usual := r.parts
+			r.down(0)
+			r.parts.files, r.parts.stall = disk.files(), 50*time.Millisecond
+			r.start(0)
+			r.parts = usual
+			r.synced()
+			for r.leads(0) != active {
+				a, _ := r.actives()
+				r.handsOver(a)
+				r.synced()
+			}
+			disk.hang()
+			first := make(chan struct{})
+			a, _ := r.actives()
+			s := r.servers[a]
+			go func() { // what becomes of it nobody knows
+				defer close(first)
+				do(s, "two")
+			}()
+			r.until("its disk hangs", func() bool { return r.servers[0].Status().DiskError != "" })
+			r.until("the other one is alone", func() bool { return r.leads(1) && r.servers[1].pair.soleVoter() })
+			<-first
+			r.repeated = map[string]bool{"two": true}
+			r.do("two")
+			if r.leads(0) || r.servers[0].Confirm(t.Context()) == nil {
+				t.Error("it serves")
+			}
+			disk.answer()
+			r.synced()
+			r.do("three")
+			r.equal("one", "two", "three")
+			if len(r.lost[0])+len(r.lost[1]) > 0 {
+				t.Errorf("set aside was %v", r.lost)
+			}
+		})
+	}
+}
+
 // An active one that sleeps and wakes serves nothing.
 func TestPairActiveThatSlept(t *testing.T) {
 	t.Parallel()

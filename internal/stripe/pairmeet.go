@@ -20,25 +20,8 @@ func (p *pair) asking() {
 	tick := time.NewTicker(p.times.every())
 	defer tick.Stop()
 	for first := true; ; first = false {
-		p.mu.Lock()
-		sent, slept := p.clock(), p.watch.slept
-		p.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), p.times.answer())
-		n, err := p.ask(ctx, p.note())
-		cancel()
-		p.mu.Lock()
-		if err != nil {
-			p.watch.lost(p.clock())
-		}
-		p.mu.Unlock()
-		if err == nil && p.meet(n) {
-			accord := p.accord(n)
-			p.mu.Lock()
-			p.watch.answered(sent, slept, p.clock(), accord)
-			if accord == inAccord {
-				p.fails = ""
-			}
-			p.mu.Unlock()
+		if !p.s.withdrawn.Load() { // else the partner is to hear nothing
+			p.askOnce()
 		}
 		if first {
 			close(p.asked)
@@ -49,6 +32,30 @@ func (p *pair) asking() {
 		case <-tick.C:
 		}
 	}
+}
+
+func (p *pair) askOnce() {
+	p.mu.Lock()
+	sent, slept := p.clock(), p.watch.slept
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), p.times.answer())
+	n, err := p.ask(ctx, p.note())
+	cancel()
+	p.mu.Lock()
+	if err != nil {
+		p.watch.lost(p.clock())
+	}
+	p.mu.Unlock()
+	if err == nil && p.meet(n) {
+		accord := p.accord(n)
+		p.mu.Lock()
+		p.watch.answered(sent, slept, p.clock(), accord)
+		if accord == inAccord {
+			p.fails = ""
+		}
+		p.mu.Unlock()
+	}
+	p.proveDisk()
 }
 
 // note is what this server tells its partner.
@@ -64,12 +71,15 @@ func (p *pair) note() note {
 	defer p.mu.Unlock()
 	n.History, n.Follows = p.kept.History, p.follows
 	n.Service = max(p.kept.Service, noService)
+	n.Hangs = p.s.stalled.Load() != nil
+	now := p.clock()
+	n.Able = !n.Hangs && p.proved > 0 && now-p.proved < p.times.alone && p.follows.Number == 0 && (n.Serves || p.watch.sureAt(now))
 	return n
 }
 
 // answer is called for a question of the partner's; nil where there is no answer yet.
 func (p *pair) answer(h hello) *note {
-	if !p.ready.Load() || h.Name == p.s.cfg.Self || h.ID == p.s.id || h.Stripe != "" && h.Stripe != p.s.stripe() {
+	if !p.ready.Load() || p.s.withdrawn.Load() || h.Name == p.s.cfg.Self || h.ID == p.s.id || h.Stripe != "" && h.Stripe != p.s.stripe() {
 		return nil
 	}
 	p.meet(*h.Pair)
@@ -78,6 +88,31 @@ func (p *pair) answer(h hello) *note {
 	p.mu.Unlock()
 	n := p.note()
 	return &n
+}
+
+// proveDisk writes what is kept once more where the partner's disk hangs: both may be on one that does.
+func (p *pair) proveDisk() {
+	p.mu.Lock()
+	hangs := p.partner.Hangs && p.watch.failed == 0
+	p.mu.Unlock()
+	if !hangs || p.keep(func(*saved) bool { return true }) != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.proved = p.clock()
+}
+
+// replaces reports whether the partner would go on if this server fell silent, as it said a moment ago.
+func (p *pair) replaces() bool {
+	if _, both := p.passive(); !both {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.partner
+	return n.Able && n.History.tip().same(p.kept.History.tip()) && p.refusesLocked() == nil && !p.removes &&
+		p.watch.failed == 0 && p.clock()-p.watch.heard < p.times.alone
 }
 
 // askPartner asks the other configured server.
@@ -215,6 +250,8 @@ func (p *pair) admits(id string, tip Incarnation) error {
 	switch {
 	case lost:
 		return errors.New("this server's data is about to be set aside")
+	case p.s.withdrawn.Load():
+		return errHushed
 	case !ours.same(tip):
 		return fmt.Errorf("this server is in incarnation %v, and the message is of incarnation %v", ours, tip)
 	case id == partner:

@@ -229,7 +229,7 @@ func (s *Stripe) watcher() {
 			s.changed()
 			s.wake()
 		case <-s.hangs:
-			if s.leading.Load() && s.withdraw() {
+			if leads := s.leading.Load(); (leads || s.pair != nil) && s.withdraw() && leads {
 				s.deactivate()
 				s.clock.pause()
 				s.changed()

@@ -25,6 +25,7 @@ func (s *Stripe) stallWatcher(interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	seen, looks := uint64(0), 0
+	var silent time.Duration // of a pair's server
 	for {
 		select {
 		case <-s.stop:
@@ -48,6 +49,13 @@ func (s *Stripe) stallWatcher(interval time.Duration) {
 			s.log.Info("the disk answers again")
 			s.changed()
 			s.becomeActive() // where nobody was elected
+		case s.pair == nil || !s.withdrawn.Load():
+			silent = 0
+		case silent >= 3*s.cfg.Timers.Alone:
+			// The partner has gone on, which it will say; or it slept, and must hear that it is counted in.
+			s.withdrawn.Store(false)
+		default:
+			silent += interval
 		}
 		if s.stalled.Load() == nil {
 			continue
@@ -76,14 +84,17 @@ func (s *Stripe) abandon(why *wire.Error) {
 	s.queue.ended(f)
 }
 
-// withdraw makes the others elect another server, and reports whether this one ceases to be active. It
-// goes on where it is needed for a majority: reads go on then. A pair has
-// nobody to elect: there its two servers agree on who goes on.
+// withdraw makes the others go on without this server, and reports whether they will: it ceases to be active
+// and says nothing more. Where it is needed for a majority it stays: reads go on then. A pair's server
+// falls silent, the passive one too, once the other has said that it would go on: that one then
+// does what it does where this one slept.
 func (s *Stripe) withdraw() bool {
-	if s.stalled.Load() == nil || s.group == nil || s.pair != nil || s.contact.needed(s.suspendedAfter()) {
+	switch {
+	case s.stalled.Load() == nil, s.group == nil, s.withdrawn.Load(),
+		s.pair != nil && !s.pair.replaces(), s.pair == nil && s.contact.needed(s.suspendedAfter()):
 		return false
 	}
-	s.log.Warn("the disk hangs: another server is to become active")
+	s.log.Warn("the disk hangs: this server falls silent, so that the others go on without it")
 	s.withdrawn.Store(true)
 	return true
 }

@@ -72,7 +72,7 @@ func shorten(args *raft.AppendEntriesRequest, limit int) (size int, more bool) {
 
 var errOutdated = errors.New("the message is outdated: its receiver was away")
 
-var errHushed = errors.New("the disk of this server hangs: another one is to be elected")
+var errHushed = errors.New("the disk of this server hangs: the others are to go on without it")
 
 // AppendEntries implements raft.Transport. Heartbeats come this way. Anything
 // else waits while the server does not answer heartbeats: raft pauses for up to
