@@ -77,6 +77,13 @@ func lasts(h *History) func() bool {
 // settle until all is well, and judges what the clients were told.
 func underLoad(t *testing.T, h *History, l Load, fault, settle func()) {
 	t.Helper()
+	r := suffer(t, h, l, fault, settle)
+	judge(t, h, r, l.Nodes[0])
+}
+
+// suffer is underLoad without the judgement.
+func suffer(t *testing.T, h *History, l Load, fault, settle func()) *Running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	l.Dataset = dataset
@@ -85,8 +92,7 @@ func underLoad(t *testing.T, h *History, l Load, fault, settle func()) {
 		fault()
 	}
 	settle()
-	cancel()
-	judge(t, h, r, l.Nodes[0])
+	return r
 }
 
 // wanted is how many writes must go through, else a run proves nothing.

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -101,8 +102,9 @@ func (c *cluster) pairFault() {
 }
 
 // tooLate is by how much a busy machine may keep this process from its work for what follows
-// to be one fault: a cut of 0.4 s that ends late is one of more than a second.
-const tooLate = 200 * time.Millisecond
+// to be one fault: a passive server that is silent for 0.3 s is removed, and there are several
+// who may be late one after the other between a question and its answer.
+const tooLate = 50 * time.Millisecond
 
 // lateness tells, until the test ends, by how much this process was kept from its work at most.
 func lateness(t *testing.T) (most func() time.Duration) {
@@ -125,28 +127,47 @@ func lateness(t *testing.T) (most func() time.Duration) {
 	return func() time.Duration { return time.Duration(longest.Load()) }
 }
 
+// oneFaultAtATime runs a test of a pair until nothing was set aside in it, on a busy machine more than
+// once: there data may be set aside, and what was acknowledged with it. try returns by how much
+// this process was late and what was set aside; where that is nothing it has judged the history.
+func oneFaultAtATime(t *testing.T, try func() (late time.Duration, aside []string)) {
+	t.Helper()
+	for range 5 {
+		late, aside := try()
+		switch {
+		case len(aside) == 0:
+			return
+		case late < tooLate:
+			t.Fatalf("data was set aside, and nobody was later than %v: %q", late, aside)
+		}
+		t.Logf("%q: this process was kept from its work for %v", aside, late)
+	}
+	t.Error("this machine makes two faults of one each time, or nobody is so late and data is set aside all the same")
+}
+
 // Faults of a pair, one after the other, each healed before the next: nothing
 // acknowledged is lost, nothing old is read, and nothing is set aside, unless the
 // machine has made two faults of one.
 func TestPairUnderFaults(t *testing.T) {
 	t.Parallel() // they mostly wait
 	eachSeed(t, func(t *testing.T, seed uint64) {
-		c := startPair(t, seed)
-		late := lateness(t)
-		c.together()
-		list := nodes(t, c.net, len(clients), c.Addrs()...)
-		underLoad(t, c.h, Load{Seed: seed, Nodes: list, Pace: 2 * time.Millisecond}, func() {
-			rest(time.Duration(c.rnd.IntN(200)) * time.Millisecond)
-			c.pairFault()
-		}, func() {})
-		for _, s := range c.Servers {
-			switch l := s.Engine().Status().Lost; {
-			case l == nil:
-			case late() < tooLate:
-				t.Errorf("%s has set %d changes aside, and nobody was later than %v", s.Name(), l.Changes, late())
-			default:
-				t.Logf("%s has set %d changes aside: this process was kept from its work for %v", s.Name(), l.Changes, late())
+		oneFaultAtATime(t, func() (time.Duration, []string) {
+			c := startPair(t, seed)
+			late := lateness(t)
+			c.together()
+			l := Load{Seed: seed, Nodes: nodes(t, c.net, len(clients), c.Addrs()...), Pace: 2 * time.Millisecond}
+			r := suffer(t, c.h, l, func() {
+				rest(time.Duration(c.rnd.IntN(200)) * time.Millisecond)
+				c.pairFault()
+			}, func() {})
+			of := c.asides()
+			aside := slices.Concat(of[0], of[1])
+			if len(aside) > 0 {
+				r.Wait()
+			} else {
+				judge(t, c.h, r, l.Nodes[0])
 			}
-		}
+			return late(), aside
+		})
 	})
 }
