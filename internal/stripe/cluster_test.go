@@ -287,15 +287,20 @@ func (c *cluster) try(s *Stripe, op string) (agreed, known bool) {
 	case err == nil:
 		return true, true
 	case wire.Is(err, wire.ErrUnsure):
-		if c.repeated == nil {
-			c.repeated = map[string]bool{}
-		}
-		c.repeated[op] = true
+		c.repeats(op)
 		return false, false
 	case !wire.Is(err, wire.ErrNotActive):
 		c.t.Fatalf("propose: %v", err)
 	}
 	return false, true
+}
+
+// repeats notes that op may be made again.
+func (c *cluster) repeats(op string) {
+	if c.repeated == nil {
+		c.repeated = map[string]bool{}
+	}
+	c.repeated[op] = true
 }
 
 // once leaves out what was made again: what do repeated may be there several times,

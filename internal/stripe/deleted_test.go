@@ -26,9 +26,7 @@ func TestPairListsDeletedKeys(t *testing.T) {
 	r.synced()             // a busy machine may have parted them for a moment
 	a, b := r.without()
 	r.do("delete before the snapshot")
-	if err := r.servers[a].snapshot(); err != nil {
-		t.Fatal(err)
-	}
+	r.snapshot(a)
 	r.do("delete twice")
 	r.down(a)
 	r.start(a)

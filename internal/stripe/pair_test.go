@@ -331,11 +331,17 @@ func TestPairPassiveThatWasToldOfItsRemoval(t *testing.T) {
 		r.until("the active is alone, or has missed the moment for it", func() bool {
 			return r.servers[a].Status().Alone || !r.leads(a)
 		})
-		return r.leads(a) && r.servers[a].Status().Alone
+		if !r.leads(a) || !r.servers[a].Status().Alone {
+			return false
+		}
+		p := r.servers[b].pair
+		knows := func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.follows.Number > 1 }
+		r.until("the passive knows, or has gone on by itself", func() bool {
+			return knows() || r.leads(b) || r.servers[b].pair != p
+		})
+		return knows()
 	}, func(a, b int) { r.links[a][b].set(false, false, 0) })
 	must(t, r.servers[a], "two")
-	p := r.servers[b].pair
-	r.until("the passive knows", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.follows.Number > 1 })
 	r.until("it does not say that it could take over", func() bool { return r.servers[b].Status().State != wire.StatePassive })
 	r.down(a) // heals the link
 	r.suspended(b, wire.StatePassiveSuspended)

@@ -18,6 +18,7 @@ type pairRig struct {
 	*cluster
 	lost    [2][]LostChange   // what was set aside on each
 	entries map[string]string // index and term of every entry in any log -> kind and checksum
+	asked   map[string]bool   // what goesOn had a server agree on
 
 	mu     sync.Mutex
 	asleep map[string]chan struct{} // identity -> closed when it wakes
@@ -35,7 +36,7 @@ func newPairRig(t testing.TB, d Durability) *pairRig {
 }
 
 func newPairRigOf(t testing.TB, cfg Config) *pairRig {
-	r := &pairRig{asleep: map[string]chan struct{}{}, entries: map[string]string{}}
+	r := &pairRig{asleep: map[string]chan struct{}{}, entries: map[string]string{}, asked: map[string]bool{}}
 	cfg.Priority, cfg.Timers = Availability, Timers{Heartbeat: rigHeartbeat}
 	r.cluster = newClusterIn(t, make([]string, 2), cfg, parts{pace: func(id string) {
 		r.mu.Lock()
@@ -76,6 +77,13 @@ func (r *pairRig) sleep(i int) {
 func (r *pairRig) wake(i int) {
 	r.thaw(r.servers[i].id)
 	r.isolate(i, false)
+}
+
+// snapshot has a server write one, which it refuses while it goes on alone and its log does not
+// say so yet.
+func (r *pairRig) snapshot(i int) {
+	r.t.Helper()
+	r.until("there is a snapshot", func() bool { return r.servers[i].snapshot() == nil })
 }
 
 func (r *pairRig) down(i int) {
@@ -162,9 +170,26 @@ func (r *pairRig) actives() (active, other int) {
 }
 
 // tries does something to the active server and the other one until both took it as servers
-// do that are awake, ten times at most. heal undoes it after a try that failed. A machine that is
-// too busy for that proves nothing.
+// do that are awake, ten times at most: neither had gone on alone before it came to the other one.
+// heal undoes it after a try that failed. A machine that is too busy for that proves nothing.
 func (r *pairRig) tries(once func(active, other int) bool, heal func(active, other int)) (active, other int) {
+	r.t.Helper()
+	return r.divides(func(a, b int) bool {
+		x, y := r.servers[a].pair, r.servers[b].pair
+		return once(a, b) && !forked(x, y)
+	}, heal)
+}
+
+// forked reports whether each of two servers, of which one may be killed by now, has gone on
+// without the other.
+func forked(a, b *pair) bool {
+	past := func(p *pair) history { p.mu.Lock(); defer p.mu.Unlock(); return p.kept.History }
+	ours, theirs := past(a), past(b)
+	return !ours.contains(theirs.tip()) && !theirs.contains(ours.tip())
+}
+
+// divides is tries where both may go on, each without the other.
+func (r *pairRig) divides(once func(active, other int) bool, heal func(active, other int)) (active, other int) {
 	r.t.Helper()
 	for range 10 {
 		active, other = r.actives()
@@ -193,6 +218,10 @@ func tooBusy(t testing.TB) {
 // as far as it knows.
 func (r *pairRig) goesOn(i int, op string) (agreed bool) {
 	r.t.Helper()
+	if r.asked[op] { // in a try before this one
+		r.repeats(op)
+	}
+	r.asked[op] = true
 	r.until("it goes on, or knows that it slept", func() bool {
 		if r.leads(i) {
 			agreed, _ = r.try(r.servers[i], op)

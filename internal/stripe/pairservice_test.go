@@ -13,7 +13,7 @@ import (
 // long as what they acknowledge is not counted. It returns the one that was active first.
 func (r *pairRig) split() (a, b int) {
 	r.t.Helper()
-	a, b = r.tries(func(a, b int) bool {
+	a, b = r.divides(func(a, b int) bool {
 		r.isolate(a, true)
 		r.until("the active is alone, or waits", func() bool { return r.servers[a].Status().Alone || r.waits(a) })
 		r.until("the passive goes on, or knows that it slept", func() bool { return r.leads(b) || r.waits(b) })
