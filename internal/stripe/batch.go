@@ -326,10 +326,16 @@ func (s *Stripe) proposer() {
 	}
 }
 
-// agreed is called by the fsm before it applies f, which is agreed.
+// agreed is called by the fsm before it applies f, which is agreed. Where another batch waits, raft's
+// leader gets this thread for it at once: else it would wait for another one to wake up and to
+// take it from here, 0.15 ms in which the disk is idle. Applying is done beside the sync. With
+// several servers it showed no gain.
 func (s *Stripe) agreed(f *flight) {
 	if next := s.queue.agreed(f); next != nil {
 		s.send(next)
+		if s.group == nil {
+			runtime.Gosched()
+		}
 	}
 }
 
