@@ -459,3 +459,32 @@ func TestAVanishedLogFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Where others can serve, a server whose data root is gone does not keep them from it: nothing that it
+// refuses would tell raft of its disk.
+func TestAnActiveServerWhoseDataRootIsGoneIsReplaced(t *testing.T) {
+	t.Parallel()
+	for name, gone := range map[string]func(dir string) string{
+		"the folder": func(dir string) string { return dir },
+		"the log":    func(dir string) string { return filepath.Join(dir, walFolder) },
+		"a file":     func(dir string) string { return onlyFile(t, dir, walFolder, "*.wal") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 3, Config{})
+			c.form()
+			c.do("a")
+			a := c.settle()
+			lost := gone(c.servers[a].cfg.Dir)
+			if err := os.Rename(lost, lost+".away"); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "another one is active", func() bool { b := c.active(); return b >= 0 && b != a })
+			c.do("b")
+			if err := os.Rename(lost+".away", lost); err != nil {
+				t.Fatal(err)
+			}
+			c.equal("a", "b")
+		})
+	}
+}

@@ -374,6 +374,11 @@ func (s *Stripe) diskChanged(ill error) {
 		if was == nil || !strings.Contains(was.Text, hint) { // the first error need not say what to do
 			s.log.Error("the data root cannot be written: changes are refused until it can, reads go on", "error", ill)
 		}
+		if s.group != nil && s.pair == nil && s.leading.Load() && !s.contact.needed(s.suspendedAfter()) {
+			// Raft resigns when a write fails, and none comes where changes are refused. Where the
+			// others can elect nobody, or are a pair's, nobody would answer reads then.
+			go s.raft.Barrier(enqueueTimeout)
+		}
 	}
 	s.changed()
 }
