@@ -262,6 +262,7 @@ func TestPairAnswerThatWasOvertaken(t *testing.T) {
 	t.Parallel()
 	r := newPairRig(t, EverySecond)
 	a, b := r.actives()
+	r.isolate(a, true) // what the partner says itself must not come in between
 	answer := r.servers[a].pair.note()
 	told := answer
 	told.History = answer.History.with(Incarnation{Number: 2, Owner: answer.ID, WasActive: true})

@@ -80,10 +80,10 @@ func TestPairSplitBrainIsWonByWhoServed(t *testing.T) {
 			if len(r.lost[winner]) > 0 || !r.leads(winner) {
 				t.Error("the winner had to give way")
 			}
-			must(t, r.servers[winner], "two")
+			r.do("two")
 			var listed []string
 			for _, l := range r.lost[loser] {
-				if !strings.HasPrefix(l.Key, "own ") {
+				if !strings.HasPrefix(l.Key, "own ") && l.Key != "one" { // the last that both had may be in the list, too
 					listed = append(listed, l.Key)
 				}
 			}
@@ -92,7 +92,7 @@ func TestPairSplitBrainIsWonByWhoServed(t *testing.T) {
 			}
 			r.equal(r.ops(winner)...)
 			var there []string
-			for _, op := range r.ops(loser) {
+			for _, op := range r.once(r.ops(loser)) {
 				if !strings.HasPrefix(op, "own ") {
 					there = append(there, op)
 				}
