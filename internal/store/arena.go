@@ -42,10 +42,18 @@ func classBytes(c int) int {
 	return 1<<k + (c%16+1)<<(k-4)
 }
 
-// spanPages returns how many pages a span of class c has.
+// spanPages returns how many pages a span of class c has: 16 slots at least, and no more
+// than that, because a segment has a span for each class that is partly empty.
 func spanPages(c int) int {
-	if classBytes(c) <= 4<<10 {
+	switch n := classBytes(c); {
+	case n <= 512:
+		return 4
+	case n <= 2<<10:
+		return 8
+	case n <= 4<<10:
 		return 16
+	case n <= 8<<10:
+		return 32
 	}
 	return 64
 }
@@ -73,6 +81,7 @@ type arena struct {
 
 	mapped uint64 // bytes taken from the operating system
 	taken  uint64 // bytes of spans and of larger blocks
+	loose  uint64 // bytes of free pages that were written: they are real memory until they are released
 	used   uint64 // bytes of blocks
 	blocks uint64
 }
@@ -81,6 +90,7 @@ type arena struct {
 type chunk struct {
 	mem   []byte
 	taken []uint64 // a bit for each page; nil for a block that has the chunk to itself
+	loose []uint64 // likewise, of those that count in the arena's loose
 	owner []uint32 // page -> span it belongs to, 0 for a run that is one block
 	left  int      // free pages
 	most  int      // no run of free pages is longer
@@ -251,14 +261,14 @@ func (a *arena) run(n int) (number, page int) {
 			k.most = longest
 			continue
 		}
-		k.mark(page, n, true)
+		a.mark(k, page, n, true)
 		if i == a.spare {
 			a.spare = 0
 		}
 		return i, page
 	}
 	number = a.newChunk(chunkBytes, false)
-	a.chunks[number].mark(0, n, true)
+	a.mark(&a.chunks[number], 0, n, true)
 	return number, 0
 }
 
@@ -266,7 +276,8 @@ func (a *arena) newChunk(size int, whole bool) int {
 	k := chunk{mem: mapMemory(size)}
 	a.mapped += uint64(size)
 	if !whole {
-		k.taken, k.owner = make([]uint64, (chunkPages+63)/64), make([]uint32, chunkPages)
+		words := make([]uint64, 2*chunkWords)
+		k.taken, k.loose, k.owner = words[:chunkWords:chunkWords], words[chunkWords:], make([]uint32, chunkPages)
 		k.left, k.most = chunkPages, chunkPages
 	}
 	if n := len(a.free); n > 0 {
@@ -282,13 +293,22 @@ func (a *arena) newChunk(size int, whole bool) int {
 	return len(a.chunks) - 1
 }
 
-// mark notes that n pages from page on are taken, or free.
-func (k *chunk) mark(page, n int, taken bool) {
+const chunkWords = (chunkPages + 63) / 64
+
+// mark notes that n pages of k from page on are taken, or free.
+func (a *arena) mark(k *chunk, page, n int, taken bool) {
 	for i := page; i < page+n; i++ {
+		word, bit := i/64, uint64(1)<<(i%64)
 		if taken {
-			k.taken[i/64] |= 1 << (i % 64)
+			k.taken[word] |= bit
+			if k.loose[word]&bit != 0 {
+				k.loose[word] &^= bit
+				a.loose -= pageBytes
+			}
 		} else {
-			k.taken[i/64] &^= 1 << (i % 64)
+			k.taken[word] &^= bit
+			k.loose[word] |= bit
+			a.loose += pageBytes
 		}
 	}
 	if taken {
@@ -323,16 +343,15 @@ func (a *arena) giveRun(number, page, n int) {
 	a.taken -= uint64(n * pageBytes)
 	k := &a.chunks[number]
 	if k.taken != nil {
-		k.mark(page, n, false)
+		a.mark(k, page, n, false)
 		k.most = k.left
-		if k.left < chunkPages {
-			if a.mapped-a.taken > a.taken/8+chunkBytes {
-				releaseMemory(k.mem[page*pageBytes : (page+n)*pageBytes])
+		if k.left < chunkPages || a.spare == 0 && a.blocks > 0 {
+			if k.left == chunkPages {
+				a.spare = number // soon wanted again, as likely as not
 			}
-			return
-		}
-		if a.spare == 0 && a.blocks > 0 {
-			a.spare = number // soon wanted again, as likely as not
+			if a.loose > a.taken/looseShare+looseLeast {
+				a.release()
+			}
 			return
 		}
 	}
@@ -343,8 +362,40 @@ func (a *arena) giveRun(number, page, n int) {
 	}
 }
 
+// Free pages that were written are kept for what comes next: one of so many that are taken, and a few.
+const (
+	looseShare = 32
+	looseLeast = 128 << 10
+)
+
+// release gives the free pages back to the operating system. They stay mapped, and are
+// taken anew when they are written.
+func (a *arena) release() {
+	for i := range a.chunks {
+		k := &a.chunks[i]
+		for page := 0; page < chunkPages && k.taken != nil; page++ {
+			if k.loose[page/64] == 0 {
+				page |= 63
+				continue
+			}
+			from := page
+			for page < chunkPages && k.loose[page/64]>>(page%64)&1 != 0 {
+				page++
+			}
+			if from < page {
+				releaseMemory(k.mem[from*pageBytes : page*pageBytes])
+			}
+		}
+		clear(k.loose)
+	}
+	a.loose = 0
+}
+
 func (a *arena) unmap(number int) {
 	k := &a.chunks[number]
+	for _, word := range k.loose {
+		a.loose -= uint64(bits.OnesCount64(word)) * pageBytes
+	}
 	a.mapped -= uint64(len(k.mem))
 	unmapMemory(k.mem)
 	*k = chunk{}

@@ -21,7 +21,7 @@ func TestSnapshotsAndReadersBesideWrites(t *testing.T) {
 	}
 	want := r.snapshot()
 	point := r.Store.Snapshot()
-	stop := make(chan struct{})
+	stop, draining := make(chan struct{}), make(chan *Snapshot)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for range 20 {
@@ -54,7 +54,19 @@ func TestSnapshotsAndReadersBesideWrites(t *testing.T) {
 			}
 		})
 	}
+	wg.Go(func() { // what is drained is let go of under the writes
+		for n := range draining {
+			var buf bytes.Buffer
+			if _, err := n.Drain(&buf); err != nil || VerifySnapshot(&buf) != nil {
+				t.Errorf("a snapshot was not drained: %v", err)
+			}
+			n.Release()
+		}
+	})
 	for i := range 3000 {
+		if i%100 == 50 {
+			draining <- r.Store.Snapshot()
+		}
 		key := fmt.Sprint("s", i*7%sessions)
 		switch v := fmt.Sprint(i); i % 10 {
 		default:
@@ -71,7 +83,7 @@ func TestSnapshotsAndReadersBesideWrites(t *testing.T) {
 			n := r.Store.Snapshot()
 			pr, pw := io.Pipe()
 			wg.Go(func() {
-				_, err := n.WriteTo(pw)
+				_, err := n.Drain(pw)
 				pw.CloseWithError(err)
 			})
 			if err := r.Restore(pr); err != nil {
@@ -80,5 +92,6 @@ func TestSnapshotsAndReadersBesideWrites(t *testing.T) {
 		}
 	}
 	close(stop)
+	close(draining)
 	wg.Wait()
 }

@@ -13,8 +13,9 @@ import (
 //
 //	 0 size of the block (4 bytes); 0 in a block that is free
 //	 4 kind (1), 5 number of stubs (1), 6 length of the key (2)
-//	 8 place in the segment's queue, counted from 1; 0 for none (4)
-//	12 epoch in which it was written (4)
+//	 8 place in the segment's queue, counted from 1; 0 for none (4); of a block that
+//	   only snapshots read its number among those, with the top bit set
+//	12 epoch in which it was written, or behind that of the snapshot that has written it (4)
 //
 // A session goes on with
 //
@@ -47,6 +48,8 @@ const (
 	stubHead      = 22
 	floorBytes    = 28
 	traceHead     = 27
+
+	keptMark = 1 << 31
 )
 
 var le = binary.LittleEndian
@@ -56,8 +59,17 @@ func (b block) kind() byte           { return b[4] }
 func (b block) keyLen() int          { return int(le.Uint16(b[6:])) }
 func (b block) place() int           { return int(le.Uint32(b[8:])) - 1 }
 func (b block) setPlace(pos int)     { le.PutUint32(b[8:], uint32(pos+1)) }
+func (b block) setKept(i int)        { le.PutUint32(b[8:], uint32(i)|keptMark) }
 func (b block) born() uint32         { return le.Uint32(b[12:]) }
 func (b block) setBorn(epoch uint32) { le.PutUint32(b[12:], epoch) }
+
+// keptAt returns the number of a block that only snapshots read, or false.
+func (b block) keptAt() (int, bool) {
+	n := le.Uint32(b[8:])
+	return int(n &^ keptMark), n&keptMark != 0
+}
+
+func (b block) isKept() bool { _, ok := b.keptAt(); return ok }
 
 func (b block) nextFree() uint16 { return le.Uint16(b[4:]) }
 func (b block) setFree(next uint16) {

@@ -1,21 +1,23 @@
 package store
 
-// Sessions grow and end, and leave spans behind in which few slots are used. Once more than a quarter
+// Sessions grow and end, and leave spans behind in which few slots are used. Once more than an eighth
 // of a segment's memory is lost to that, each change moves some blocks together.
 const (
-	compactSlack = 1 << 20 // bytes that may be lost whatever is used
-	compactMoves = 4       // blocks that one change moves at most
-	compactLooks = 64      // spans that one search for a victim looks at
+	compactShare = 8         // one of so many bytes may be lost
+	compactSlack = 256 << 10 // and these, whatever is used
+	compactMoves = 4         // blocks that one change moves at most
+	compactSlots = 8         // slots that it looks at
+	compactLooks = 64        // spans that one search for a victim looks at
 )
 
 // sparse reports whether it is worth moving blocks.
-func (a *arena) sparse() bool { return a.taken > a.used+a.used/4+compactSlack }
+func (a *arena) sparse() bool { return a.taken > a.used+a.used/compactShare+compactSlack }
 
 // choose looks for the span that is used least, and whose blocks fit into the free
 // slots of others, and keeps new blocks away from it.
 func (a *arena) choose() bool {
 	best := uint32(0)
-	least := 0.8
+	least := 0.9
 	for range min(compactLooks, len(a.spans)) {
 		if a.cursor++; a.cursor >= len(a.spans) {
 			a.cursor = 1
@@ -50,10 +52,10 @@ func (a *arena) spareVictim() {
 }
 
 // compact moves a few blocks out of a span that few use. The caller holds the
-// lock. While snapshots are held nothing is moved: it would only be copied.
+// lock. What a snapshot may read stays where it is: it would only be copied.
 func (g *segment) compact() {
 	a := &g.arena
-	if !a.sparse() || len(g.kept) > 0 || g.epochs.newest.Load() > 0 {
+	if !a.sparse() {
 		a.spareVictim()
 		return
 	}
@@ -61,8 +63,15 @@ func (g *segment) compact() {
 		return
 	}
 	id := a.victim
-	for moves := 0; a.victim == id && moves < compactMoves; a.moved++ {
-		if at := a.spans[id].ref(a.moved); block(a.at(at)).size() > 0 {
+	for moves, slots := 0, 0; a.victim == id && moves < compactMoves && slots < compactSlots; slots++ {
+		s := &a.spans[id]
+		if a.moved == int(s.carved) {
+			a.spareVictim()
+			return
+		}
+		at := s.ref(a.moved)
+		a.moved++
+		if b := block(a.at(at)); b.size() > 0 && !b.isKept() && !g.held(b) {
 			g.relocate(at) // the last one ends the span
 			moves++
 		}

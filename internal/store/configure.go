@@ -19,6 +19,7 @@ func (a *step) configure(document, license []byte) *wire.Error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.cluster, a.document, a.resources = c, bytes.Clone(document), resources
+	a.limitHeld()
 	return nil
 }
 
@@ -62,6 +63,15 @@ func readCluster(document, license []byte) (*wire.Cluster, []*resource, *wire.Er
 		list = append(list, &resource{name: r.Name, size: r.Size})
 	}
 	return c, list, nil
+}
+
+// limitHeld sets what snapshots may hold beside the resources.
+func (st *state) limitHeld() {
+	size := uint64(0)
+	for _, r := range st.resources {
+		size += min(r.size, 1<<50)
+	}
+	st.heldLimit.Store(HeldLimit(size))
 }
 
 func findResource(list []*resource, name string) *resource {

@@ -10,35 +10,58 @@ import (
 // a block or table that was made in an epoch not after a held snapshot's may be read by it.
 type epochs struct {
 	newest atomic.Uint32 // newest held epoch, 0 for none; set under mu
+	kept   atomic.Uint64 // bytes of the blocks that only snapshots read, of all segments
 
 	mu     sync.Mutex
-	next   uint32   // the epoch that is running is next+1
-	held   []uint32 // epochs of the snapshots that are held, in order
-	closed bool     // the state was given up: the last snapshot gives back its memory
+	next   uint32      // the epoch that is running is next+1
+	held   []*Snapshot // those that are held, in order
+	closed bool        // the state was given up: the last snapshot gives back its memory
 }
 
-// take ends the running epoch and holds it.
-func (e *epochs) take() uint32 {
+// take ends the running epoch, which n holds.
+func (e *epochs) take(n *Snapshot) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.next++
-	e.held = append(e.held, e.next)
-	e.newest.Store(e.next)
-	return e.next
+	n.epoch = e.next
+	e.held = append(e.held, n)
+	e.newest.Store(n.epoch)
 }
 
-// drop lets go of epoch and returns those still held, and whether the state is to be freed.
-func (e *epochs) drop(epoch uint32) (held []uint32, free bool) {
+// drop lets go of n's epoch and returns those still held, and whether the state is to be freed.
+func (e *epochs) drop(n *Snapshot) (held []uint32, free bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	i := slices.Index(e.held, epoch)
+	i := slices.Index(e.held, n)
 	e.held = slices.Delete(e.held, i, i+1)
 	newest := uint32(0)
 	if n := len(e.held); n > 0 {
-		newest = e.held[n-1]
+		newest = e.held[n-1].epoch
 	}
 	e.newest.Store(newest)
-	return slices.Clone(e.held), e.closed && len(e.held) == 0
+	return e.epochsLocked(), e.closed && len(e.held) == 0
+}
+
+func (e *epochs) epochsLocked() []uint32 {
+	list := make([]uint32, len(e.held))
+	for i, n := range e.held {
+		list[i] = n.epoch
+	}
+	return list
+}
+
+// list returns the epochs that are held, in order.
+func (e *epochs) list() []uint32 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.epochsLocked()
+}
+
+// snapshots returns those that are held, the oldest first.
+func (e *epochs) snapshots() []*Snapshot {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.held)
 }
 
 // close reports whether no snapshot is held; else the last one that is dropped reports free.

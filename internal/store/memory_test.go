@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math/bits"
 	"os"
 	"testing"
 	"time"
@@ -36,12 +37,16 @@ func newStore(t interface {
 
 // fault compares the parts of each segment with each other.
 func (s *Store) fault() string {
+	kept := uint64(0)
 	for _, d := range s.st.Load().sortedDatasets() {
 		paired := 0
 		for i := range d.segments {
 			g := &d.segments[i]
 			g.mu.RLock()
 			fault, users := g.fault()
+			for _, k := range g.kept {
+				kept += uint64(blockBytes(g.block(k.r).size()))
+			}
 			g.mu.RUnlock()
 			if fault != "" {
 				return fmt.Sprintf("segment %d of %q: %s", i, d.name, fault)
@@ -54,6 +59,9 @@ func (s *Store) fault() string {
 		if paired != 0 {
 			return fmt.Sprintf("%d sessions with a user are missing in the list", paired)
 		}
+	}
+	if n := s.st.Load().epochs.kept.Load(); n != kept {
+		return fmt.Sprintf("%d bytes are kept, and %d are counted", kept, n)
 	}
 	return ""
 }
@@ -93,15 +101,29 @@ func (g *segment) fault() (fault string, users int) {
 		}
 		n += inTable
 	})
-	for _, k := range g.kept {
+	for i, k := range g.kept {
+		if at, ok := g.block(k.r).keptAt(); !ok || at != i || g.block(k.r).born() != k.born {
+			fault = "a block that is kept does not know its place"
+		}
 		if seen[k.r] {
 			fault = "a block is kept twice"
 		}
 		seen[k.r] = true
 		used += uint64(blockBytes(g.block(k.r).size()))
 	}
+	loose := uint64(0)
+	for _, k := range g.arena.chunks {
+		for i, word := range k.loose {
+			loose += uint64(bits.OnesCount64(word)) * pageBytes
+			if word&k.taken[i] != 0 {
+				fault = "a page is taken and free"
+			}
+		}
+	}
 	switch {
 	case fault != "":
+	case loose != g.arena.loose:
+		fault = fmt.Sprintf("%d bytes of free pages are kept, and %d are counted", loose, g.arena.loose)
 	case n != g.index.n:
 		fault = fmt.Sprintf("the index counts %d, and holds %d", g.index.n, n)
 	case used != g.arena.used || uint64(len(seen)) != g.arena.blocks:
@@ -265,8 +287,11 @@ func TestMemoryOfManySizesIsMovedTogether(t *testing.T) {
 	tight := func(when string) {
 		t.Helper()
 		t.Logf("%s: %d KiB used, %d taken, %d mapped", when, a.used>>10, a.taken>>10, a.mapped>>10)
-		if a.taken > a.used+a.used/4+2*compactSlack {
+		if a.taken > a.used+a.used/compactShare+2*compactSlack {
 			t.Errorf("%s: %d bytes are used of %d", when, a.used, a.taken)
+		}
+		if a.loose > a.taken/looseShare+looseLeast {
+			t.Errorf("%s: %d bytes of free pages are kept beside %d", when, a.loose, a.taken)
 		}
 	}
 	for i := range sessions {

@@ -97,6 +97,7 @@ func (b *blockReader) cluster(st *state) {
 		return
 	}
 	st.cluster, st.document, st.resources = c, document, resources
+	st.limitHeld()
 }
 
 func (b *blockReader) node(st *state) *node {

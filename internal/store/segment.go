@@ -9,15 +9,14 @@ import (
 // that applies changes index and arena's blocks, so that it may read them without
 // the lock; but others give back memory, and move blocks in the queues.
 type segment struct {
-	mu        sync.RWMutex // guards everything below
-	arena     arena
-	index     index   // sessions and traces
-	due       queue   // sessions that have a time-out
-	ends      queue   // traces
-	kept      []kept  // blocks that only snapshots read
-	keptBytes uint64  // what they take
-	epochs    *epochs // of the state
-	closed    bool    // the memory was given back
+	mu     sync.RWMutex // guards everything below
+	arena  arena
+	index  index   // sessions and traces
+	due    queue   // sessions that have a time-out
+	ends   queue   // traces
+	kept   []kept  // blocks that only snapshots read; each knows its place here
+	epochs *epochs // of the state
+	closed bool    // the memory was given back
 }
 
 // trace is what a key without a session may have: an alias (target is set) or a
@@ -132,7 +131,8 @@ func (g *segment) schedule(b block, at ref) {
 // discard gives back b, unless a snapshot may read it.
 func (g *segment) discard(b block, at ref) {
 	if g.held(b) {
-		g.keptBytes += uint64(blockBytes(len(b)))
+		g.epochs.kept.Add(uint64(blockBytes(len(b))))
+		b.setKept(len(g.kept))
 		g.kept = append(g.kept, kept{at, b.born(), g.epochs.next + 1})
 		return
 	}
@@ -181,17 +181,46 @@ func (g *segment) sweepSome(held []uint32, from int) (next int, more bool) {
 			from++
 			continue
 		}
-		last := len(g.kept) - 1
-		g.kept[from] = g.kept[last]
-		g.kept = g.kept[:last]
-		size := g.block(k.r).size()
-		g.keptBytes -= uint64(blockBytes(size))
-		g.arena.give(k.r, size)
+		g.unkeep(from)
 	}
 	if len(g.kept) == 0 {
 		g.kept = nil
 	}
 	return from, from < len(g.kept)
+}
+
+// unkeep gives back kept[i], whose place the last one takes.
+func (g *segment) unkeep(i int) {
+	r, last := g.kept[i].r, len(g.kept)-1
+	if i < last {
+		g.kept[i] = g.kept[last]
+		g.block(g.kept[i].r).setKept(i)
+	}
+	g.kept = g.kept[:last]
+	size := g.block(r).size()
+	g.epochs.kept.Add(-uint64(blockBytes(size)))
+	g.arena.give(r, size)
+}
+
+// wrote is told that the snapshot of epoch has written the blocks at list and reads them no
+// more. Those that only it read are given back; the others count as written behind it,
+// so that changes need not keep them. An older snapshot still reads what it reads.
+func (g *segment) wrote(epoch uint32, list []ref) {
+	held := g.epochs.list()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range list {
+		b := g.block(r)
+		if born := b.born(); slices.ContainsFunc(held, func(e uint32) bool { return born <= e && e < epoch }) {
+			continue
+		}
+		b.setBorn(epoch + 1)
+		if i, ok := b.keptAt(); ok {
+			if g.kept[i].born = epoch + 1; !g.kept[i].needed(held) {
+				g.unkeep(i)
+			}
+		}
+	}
 }
 
 func (g *segment) close() {
@@ -200,7 +229,6 @@ func (g *segment) close() {
 	g.closed = true
 	g.arena.close()
 	g.index, g.due, g.ends, g.kept = index{}, queue{}, queue{}, nil
-	g.keptBytes = 0
 }
 
 // hash is FNV-1a with a final mix, fixed because a key's segment decides the

@@ -2,9 +2,12 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -21,8 +24,25 @@ const (
 	sectionEnd     = 'E'
 )
 
+// ErrGivenUp is returned when a snapshot is written that GiveUp gave up.
+var ErrGivenUp = errors.New("the snapshot was given up: it got on too slowly for the changes made meanwhile, whose older forms it holds in memory")
+
+// errDrained is a fault of the caller.
+var errDrained = errors.New("a snapshot is drained once, and cannot be written after that")
+
 // Snapshot is a point in time of the store. Writes go on beside it.
 type Snapshot struct {
+	// mu is held while memory of the store is read, and let go of while that is written on.
+	// It guards gone: nothing is held any more.
+	mu   sync.Mutex
+	gone bool
+
+	done atomic.Int64 // bytes that were written
+
+	looked bool  // by GiveUp
+	seen   int64 // done at its last look
+
+	drained  bool
 	state    *state
 	epoch    uint32
 	index    uint64
@@ -48,13 +68,14 @@ type frozenSegment struct {
 
 // Snapshot returns the state as it is now. Call Release when done. It is for the
 // goroutine that calls Apply, and copies no sessions: what changes meanwhile is
-// kept in memory in both forms until Release.
+// kept in memory in both forms until Drain has written it, or until Release.
 func (s *Store) Snapshot() *Snapshot {
 	st := s.st.Load()
 	n := &Snapshot{
-		state: st, epoch: st.epochs.take(),
+		state: st,
 		index: st.index.Load(), now: Time(st.now.Load()), cluster: st.cluster, document: st.document,
 	}
+	st.epochs.take(n)
 	for _, nd := range st.nodes {
 		c := *nd
 		c.outcomes = maps.Clone(nd.outcomes)
@@ -74,10 +95,19 @@ func (s *Store) Snapshot() *Snapshot {
 // Release gives back what the snapshot held. It may be called at any time, once
 // nobody writes the snapshot any more.
 func (n *Snapshot) Release() {
-	if n.state == nil {
+	n.giveUp()
+	n.nodes, n.datasets = nil, nil
+}
+
+// giveUp is Release while somebody may be writing the snapshot, who gets ErrGivenUp.
+func (n *Snapshot) giveUp() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone {
 		return
 	}
-	held, free := n.state.epochs.drop(n.epoch)
+	n.gone = true
+	held, free := n.state.epochs.drop(n)
 	if free {
 		n.state.free()
 	} else {
@@ -88,14 +118,36 @@ func (n *Snapshot) Release() {
 			}
 		}
 	}
-	*n = Snapshot{}
+	n.state = nil
 }
 
 // WriteTo writes the snapshot: a format version, sections with checksums, an end
-// mark. Equal stores write equal bytes. Before Release it may be called again and
+// mark. Equal stores write equal bytes. Before Drain and Release it may be called again and
 // writes the same.
 func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
-	b := newBlockWriter(w)
+	if n.drained {
+		return 0, errDrained
+	}
+	return n.write(w)
+}
+
+// Drain writes what WriteTo does, and lets go of each session as it is written: what
+// changes behind that is not kept for the snapshot. It is called once.
+func (n *Snapshot) Drain(w io.Writer) (int64, error) {
+	if n.drained {
+		return 0, errDrained
+	}
+	n.drained = true
+	return n.write(w)
+}
+
+func (n *Snapshot) write(w io.Writer) (int64, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone {
+		return 0, ErrGivenUp
+	}
+	b := newBlockWriter(unlocked{n, w})
 	b.byte(sectionTimes)
 	b.uint(n.index)
 	b.uint(uint64(n.now))
@@ -119,7 +171,7 @@ func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		b.bytes([]byte(d.tags))
 		b.uint(uint64(len(d.segments)))
 		for j := range d.segments {
-			b.segment(&d.segments[j], &r)
+			n.segment(b, d, j, &r)
 			if b.err != nil {
 				return b.n, b.err
 			}
@@ -157,32 +209,88 @@ func (b *blockWriter) node(n *node) {
 	}
 }
 
-func (b *blockWriter) segment(g *frozenSegment, r *record) {
-	records, traces := g.blocks()
+// unlocked writes to w without the snapshot's lock: GiveUp does not wait for it.
+type unlocked struct {
+	n *Snapshot
+	w io.Writer
+}
+
+// Write implements io.Writer.
+func (u unlocked) Write(p []byte) (n int, err error) {
+	u.n.mu.Unlock()
+	defer func() {
+		u.n.mu.Lock()
+		if u.n.done.Add(int64(n)); err == nil && u.n.gone {
+			err = ErrGivenUp
+		}
+	}()
+	return u.w.Write(p)
+}
+
+// What is let go of at once, while the segment is locked: so many sessions, or so many bytes.
+const (
+	drainSessions = 64
+	drainBytes    = 64 << 10
+)
+
+// segment writes segment j of d. Once b.err is set the memory may have gone.
+func (n *Snapshot) segment(b *blockWriter, d *frozenDataset, j int, r *record) {
+	records, traces := d.segments[j].blocks()
+	var written []ref
+	size := 0
+	let := func(at placed) {
+		if !n.drained {
+			return
+		}
+		written = append(written, at.r)
+		if size += at.size(); len(written) >= drainSessions || size >= drainBytes {
+			d.dataset.segments[j].wrote(n.epoch, written)
+			written, size = written[:0], 0
+		}
+	}
+	if n.drained {
+		d.segments[j].index = index{} // changes have copied it, as likely as not
+	}
 	b.part(sectionSegment)
 	b.uint(uint64(len(records)))
 	for _, s := range records {
-		s.read(r)
-		b.record(r)
 		if b.err != nil {
 			return
+		}
+		s.read(r)
+		if b.record(r); b.err == nil {
+			let(s)
 		}
 	}
 	b.uint(uint64(len(traces)))
 	for _, s := range traces {
+		if b.err != nil {
+			return
+		}
 		t := s.trace()
-		b.trace(&t)
+		if b.trace(&t); b.err == nil {
+			let(s)
+		}
+	}
+	if len(written) > 0 && b.err == nil {
+		d.dataset.segments[j].wrote(n.epoch, written)
 	}
 }
 
+// placed is a block and where it is.
+type placed struct {
+	block
+	r ref
+}
+
 // blocks returns what is in the segment, by key.
-func (g *frozenSegment) blocks() (records, traces []block) {
+func (g *frozenSegment) blocks() (records, traces []placed) {
 	g.index.tables(func(t *table) {
 		for _, s := range t.slots {
 			if s == 0 {
 				continue
 			}
-			b := block(g.arena.at(slotRef(s)))
+			b := placed{g.arena.at(slotRef(s)), slotRef(s)}
 			if b.kind() == kindRecord {
 				records = append(records, b)
 			} else {
@@ -190,7 +298,7 @@ func (g *frozenSegment) blocks() (records, traces []block) {
 			}
 		}
 	})
-	byKey := func(x, y block) int { return bytes.Compare(x.key(), y.key()) }
+	byKey := func(x, y placed) int { return bytes.Compare(x.key(), y.key()) }
 	slices.SortFunc(records, byKey)
 	slices.SortFunc(traces, byKey)
 	return records, traces

@@ -95,8 +95,9 @@ type state struct {
 	nodes     map[wire.NodeID]*node
 
 	epochs     epochs
-	remembered atomic.Int64 // bytes of outcomes of all nodes
-	scratch    scratch      // of the goroutine that applies
+	heldLimit  atomic.Uint64 // bytes of epochs.kept; 0: heldLeast
+	remembered atomic.Int64  // bytes of outcomes of all nodes
+	scratch    scratch       // of the goroutine that applies
 }
 
 // New returns an empty, unconfigured store.
