@@ -27,7 +27,7 @@ func TestASmallContainerIsRefusedWithNumbersThatFit(t *testing.T) {
 	if code != 40 {
 		t.Errorf("exit status %d", code)
 	}
-	mustContain(t, out, "offheap-1 512 MB, offheap-2 512 MB), and this container has 256 MB of memory", "docker run --memory 1344m", "TC_MEMORY_CHECK=warn")
+	mustContain(t, out, "offheap-1 512 MB, offheap-2 512 MB), and this container has 256 MB of memory", "docker run --memory 1428m", "TC_MEMORY_CHECK=warn")
 	advice := regexp.MustCompile(`(OFFHEAP_\w+)=(\w+)`).FindAllStringSubmatch(out, -1)
 	if len(advice) != 3 {
 		t.Fatalf("the hint sets %v", advice)

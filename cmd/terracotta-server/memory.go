@@ -9,11 +9,13 @@ import (
 	"os"
 	"path"
 	"runtime/debug"
+	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/terracotta-go/terracotta/config"
 	"github.com/terracotta-go/terracotta/internal/server"
+	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
 
@@ -93,13 +95,13 @@ func groupLimit(root fs.FS, mount, group, file string) (least uint64, ok bool) {
 	}
 }
 
-// comfortable is how much may be promised to sessions under a limit of size: a
-// fifth is kept for the index, connections and snapshots.
+// needed is the memory with which a server serves promised bytes of sessions
+// whatever is changed, and whatever snapshots are written meanwhile.
+func needed(promised uint64) uint64 { return store.MostMemory(promised) + ownMemory }
+
+// comfortable is how much may be promised to sessions under a limit of size, in whole megabytes.
 func comfortable(size uint64) uint64 {
-	if size <= ownMemory {
-		return 0
-	}
-	return (size - ownMemory) / 5 * 4
+	return uint64(sort.Search(int(min(size, 1<<62)/mega), func(n int) bool { return needed(uint64(n+1)*mega) > size })) * mega
 }
 
 // checkMemory compares what the off-heap resources promise with what there is.
@@ -109,7 +111,7 @@ func comfortable(size uint64) uint64 {
 func checkMemory(cfg config.Server, limit memoryLimit, log *slog.Logger) error {
 	promised := promisedMemory(cfg.Stripe.OffheapResources)
 	log.Info("off-heap memory is promised, and taken as sessions come", "promised", megabytes(promised),
-		"available", megabytes(limit.size), "of", limit.where)
+		"available", megabytes(limit.size), "of", limit.where, "needed", megabytes(needed(promised)))
 	switch {
 	case promised > limit.size && !cfg.MemoryMayExceed:
 		return &failure{exitBadRequest, errors.New(tooMuch(cfg.Stripe.OffheapResources, limit)), memoryHint(cfg, limit)}
@@ -122,14 +124,14 @@ func checkMemory(cfg config.Server, limit memoryLimit, log *slog.Logger) error {
 	return nil
 }
 
-// shareHeap divides what the off-heap resources leave of limit, at least a quarter
+// shareHeap divides what the sessions leave of limit, at least a quarter
 // of it: the collector starts early enough to stay within (a garbage collector
 // otherwise lets a heap double), and what strangers can make us hold of half
 // commands and unread answers is a quarter of it each.
 func shareHeap(promised uint64, limit memoryLimit) (heap int64, each int) {
 	left := limit.size / 4
-	if promised < limit.size {
-		left = max(left, limit.size-promised)
+	if most := store.MostMemory(promised); most < limit.size {
+		left = max(left, limit.size-most)
 	}
 	left = max(left, ownMemory)
 	return int64(min(left, math.MaxInt64)), int(min(max(left/4, 64*mega), 256*mega))
@@ -169,7 +171,7 @@ func memoryHint(cfg config.Server, limit memoryLimit) string {
 	if cfg.ConfigFile == "" {
 		smaller = fmt.Sprintf("set OFFHEAP_RESOURCE1_UNIT=MB OFFHEAP_RESOURCE1_SIZE=%d OFFHEAP_RESOURCE2_SIZE=0", fits)
 	}
-	need := promisedMemory(cfg.Stripe.OffheapResources)/mega/4*5 + ownMemory/mega
+	need := (needed(promisedMemory(cfg.Stripe.OffheapResources)) + mega - 1) / mega
 	return smaller + "; or " + fmt.Sprintf(limit.raise, need) + "; or, if you know better, set TC_MEMORY_CHECK=warn"
 }
 

@@ -68,7 +68,8 @@ func full() wire.Status {
 }
 
 func memory() wire.MemoryStatus {
-	return wire.MemoryStatus{Mapped: 64 << 20, Used: 5 << 20, Held: 4096, Blocks: 321, Outcomes: 777}
+	return wire.MemoryStatus{Mapped: 64 << 20, Used: 5 << 20, Held: 4096, Blocks: 321, Outcomes: 777,
+		Resident: 6 << 20, HeldMost: 16 << 20, Waited: 1500, GivenUp: 2}
 }
 
 func TestHealthAndReadyThroughALife(t *testing.T) {
@@ -166,6 +167,8 @@ func TestMetricsAreWhatPrometheusReads(t *testing.T) {
 		`terracotta_member_last_contact_seconds{member="tc2"}`: 1.5, `terracotta_member_last_contact_seconds{member="tc3"}`: math.Inf(1),
 		`terracotta_member_voter{member="tc1"}`: 1, `terracotta_member_voter{member="tc2"}`: 0, `terracotta_term`: 4, `terracotta_activations_total`: 3,
 		`terracotta_arena_mapped_bytes`: 64 << 20, `terracotta_arena_used_bytes`: 5 << 20, `terracotta_arena_held_bytes`: 4096,
+		`terracotta_arena_resident_bytes`: 6 << 20, `terracotta_arena_held_limit_bytes`: 16 << 20,
+		`terracotta_snapshot_wait_seconds_total`: 1.5, `terracotta_snapshots_given_up_total`: 2,
 		`terracotta_arena_blocks`: 321, `terracotta_outcome_bytes`: 777,
 		`terracotta_license_state{state="valid"}`: 1,
 		`terracotta_license_expiry_seconds`:       2 * 24 * 3600,

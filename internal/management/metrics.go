@@ -148,7 +148,13 @@ func (e *exposition) real(m wire.MemoryStatus) {
 	e.gauge("terracotta_arena_mapped_bytes", "Bytes taken from the operating system for sessions; pages never written are no real memory.", float64(m.Mapped))
 	e.gauge("terracotta_arena_used_bytes", "Bytes of it that sessions, old keys and tombstones really take.", float64(m.Used))
 	e.gauge("terracotta_arena_held_bytes", "Part of the used bytes that only snapshots under way read.", float64(m.Held))
+	e.gauge("terracotta_arena_held_limit_bytes", "What the held bytes may be, and one session more: then changes wait for the snapshots.", float64(m.HeldMost))
+	e.gauge("terracotta_arena_resident_bytes", "Bytes of the mapped ones that may be real memory: used, holes between them, and free pages kept for what comes.", float64(m.Resident))
 	e.gauge("terracotta_arena_blocks", "Blocks that the used bytes consist of.", float64(m.Blocks))
+	e.family("terracotta_snapshot_wait_seconds_total", "counter", "Time that changes waited for snapshots that held as much as they may.")
+	e.line("terracotta_snapshot_wait_seconds_total", float64(m.Waited)/1000)
+	e.family("terracotta_snapshots_given_up_total", "counter", "Snapshots and backups given up because they did not get on while changes waited.")
+	e.line("terracotta_snapshots_given_up_total", float64(m.GivenUp))
 	e.gauge("terracotta_outcome_bytes", "Bytes of outcomes kept because nodes have not acknowledged them.", float64(m.Outcomes))
 }
 

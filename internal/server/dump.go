@@ -78,7 +78,9 @@ func (s *Server) Dump() wire.Dump {
 // segment of every dataset, each locked for reading.
 func (s *Server) Memory() wire.MemoryStatus {
 	m := s.store.Memory()
-	return wire.MemoryStatus{Mapped: m.Mapped, Used: m.Used, Held: m.Held, Blocks: m.Blocks, Outcomes: uint64(s.store.OutcomeBytes())}
+	waited, given := s.stripe.Held()
+	return wire.MemoryStatus{Mapped: m.Mapped, Used: m.Used, Held: m.Held, Blocks: m.Blocks, Resident: m.Resident,
+		HeldMost: s.store.MayHold(), Waited: waited.Milliseconds(), GivenUp: given, Outcomes: uint64(s.store.OutcomeBytes())}
 }
 
 // process tells what this process takes; the system's part is 0 where it does not tell.
@@ -128,8 +130,8 @@ func dumpLines(d *wire.Dump) []string {
 		add("node", "and %d more", more)
 	}
 	m, p := &d.Memory, &d.Process
-	add("memory", "%s in %d blocks of sessions (%s held by snapshots), %s mapped, %s unacknowledged outcomes",
-		size(m.Used), m.Blocks, size(m.Held), size(m.Mapped), size(m.Outcomes))
+	add("memory", "%s in %d blocks of sessions (%s held by snapshots, of %s at most), %s resident, %s mapped, %s unacknowledged outcomes",
+		size(m.Used), m.Blocks, size(m.Held), size(m.HeldMost), size(m.Resident), size(m.Mapped), size(m.Outcomes))
 	add("process", "pid %d, %s resident, %s Go heap, %d goroutines, %s", p.PID, size(p.Resident), size(p.Heap), p.Goroutines, p.GoVersion)
 	for _, s := range d.Settings {
 		add("setting", "%s = %s (%s)", s.Key, s.Value, s.Origin)

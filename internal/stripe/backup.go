@@ -83,8 +83,8 @@ func (s *Stripe) Backup(ctx context.Context, w io.Writer) (BackupInfo, error) {
 	if _, err := sum.Write(start); err != nil {
 		return BackupInfo{}, fmt.Errorf("write the backup: %w", err)
 	}
-	buf := bufio.NewWriterSize(newPacer(sum, ctx.Done(), s.fsm.bytes.Load), pieceBytes)
-	if _, err = v.WriteTo(buf); err == nil {
+	buf := bufio.NewWriterSize(newPacer(sum, ctx.Done(), s.fsm.bytes.Load, s.fsm.m.Hurried), pieceBytes)
+	if _, err = v.Drain(buf); err == nil {
 		err = buf.Flush()
 	}
 	if err == nil {

@@ -19,6 +19,9 @@ type nothing struct{}
 func (nothing) Knows([]byte) bool                                          { return true }
 func (nothing) Asked([]byte) bool                                          { return true }
 func (nothing) Apply(store.Time, []byte) wire.Outcome                      { return wire.Outcome{} }
+func (nothing) Crowded() bool                                              { return false }
+func (nothing) Hurried() bool                                              { return false }
+func (nothing) GiveUp(int64) int                                           { return 0 }
 func (nothing) Now() store.Time                                            { return 0 }
 func (nothing) Index() uint64                                              { return 0 }
 func (nothing) Forgotten() [][]byte                                        { return nil }

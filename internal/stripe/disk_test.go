@@ -328,6 +328,8 @@ func (v endlessView) WriteTo(w io.Writer) (n int64, err error) {
 	return n, err
 }
 
+func (v endlessView) Drain(w io.Writer) (int64, error) { return v.WriteTo(w) }
+
 func (endlessView) Release() {}
 
 // A server that stops does not finish a snapshot, and the next start removes

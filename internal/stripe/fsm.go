@@ -27,11 +27,16 @@ type machine interface {
 	Forgotten() [][]byte      // keys that the last Apply deleted without a trace, valid until the next one
 	Asked(op []byte) bool     // whether it is a change that a client asked for
 	Changes(since uint64, after store.Time, f func(store.Change) error) error
+
+	Crowded() bool          // views hold as much memory as they may: nothing is applied meanwhile
+	Hurried() bool          // they hold half of that
+	GiveUp(least int64) int // gives up views of which less was written since the last call
 }
 
 // view is a point in time of a machine.
 type view interface {
 	WriteTo(w io.Writer) (int64, error)
+	Drain(w io.Writer) (int64, error) // the same, once: memory is let go of as it is written
 	Release()
 }
 
@@ -97,6 +102,7 @@ type fsm struct {
 	serves   func()                 // called when such an entry of this server's was answered; nil where nobody counts
 	untold   func() bool            // see pair.untold; nil where there is no pair
 
+	room    room
 	bracket atomic.Pointer[bracket] // of the answers to a batch; nil: nobody asked for that
 }
 
@@ -194,6 +200,9 @@ func (f *fsm) applyAll(entry *raft.Log) error {
 			return
 		}
 		f.asked = f.asked || f.m.Asked(op)
+		if f.m.Crowded() {
+			f.makeRoom()
+		}
 		f.outcomes = append(f.outcomes, f.m.Apply(now, op))
 		if f.pair {
 			f.noteDeleted(len(f.outcomes) == 1)

@@ -99,7 +99,7 @@ func (s *Stripe) guardian(every time.Duration) {
 			return
 		case p := <-s.guard.views:
 			sum := sha256.New()
-			_, err := p.view.WriteTo(newPacer(sum, s.stop, s.fsm.bytes.Load))
+			_, err := p.view.Drain(newPacer(sum, s.stop, s.fsm.bytes.Load, s.fsm.m.Hurried))
 			p.view.Release()
 			if err == nil {
 				s.guard.note(p.index, strconv.Itoa(s.fsm.newest)+":"+hex.EncodeToString(sum.Sum(nil)))

@@ -47,6 +47,10 @@ func (l *ledger) Forgotten() [][]byte {
 	return nil
 }
 
+func (l *ledger) Crowded() bool    { return false }
+func (l *ledger) Hurried() bool    { return false }
+func (l *ledger) GiveUp(int64) int { return 0 }
+
 func (l *ledger) Asked(op []byte) bool { return !strings.HasPrefix(string(op), "own ") }
 
 func (l *ledger) Now() store.Time { l.mu.Lock(); defer l.mu.Unlock(); return l.now }
@@ -98,6 +102,8 @@ type ledgerView struct {
 	now store.Time
 	ops []string
 }
+
+func (v *ledgerView) Drain(w io.Writer) (int64, error) { return v.WriteTo(w) }
 
 func (v *ledgerView) WriteTo(w io.Writer) (int64, error) {
 	head := binary.BigEndian.AppendUint64(nil, uint64(v.now))

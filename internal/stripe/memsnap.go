@@ -84,7 +84,7 @@ func (m *memorySnapshots) live() (*raft.SnapshotMeta, io.ReadCloser, error) {
 	go func() {
 		_, err := w.Write(head)
 		if err == nil {
-			_, err = v.WriteTo(w)
+			_, err = v.Drain(w)
 		}
 		w.CloseWithError(err)
 		v.Release()

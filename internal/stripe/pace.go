@@ -19,12 +19,13 @@ const (
 // made: reading the state, sums and the disk otherwise take a processor that
 // changes need. It does not pause where nobody writes, where the log has grown by
 // more than the snapshot already has (so it ends, whatever the load, and the log
-// is bounded by it), nor below leastRate. It fails once stop is closed, also
+// is bounded by it), where the snapshot holds much memory, nor below leastRate. It fails once stop is closed, also
 // within a large Write.
 type pacer struct {
 	w    io.Writer
 	stop <-chan struct{}
 	log  func() int64 // bytes of the log: they grow with every change
+	full func() bool  // much memory is held for what is written
 
 	written int64
 	began   time.Time
@@ -33,9 +34,9 @@ type pacer struct {
 	resumed time.Time // when the last pause ended
 }
 
-func newPacer(w io.Writer, stop <-chan struct{}, log func() int64) *pacer {
+func newPacer(w io.Writer, stop <-chan struct{}, log func() int64, full func() bool) *pacer {
 	now, size := time.Now(), log()
-	return &pacer{w: w, stop: stop, log: log, began: now, resumed: now, first: size, last: size}
+	return &pacer{w: w, stop: stop, log: log, full: full, began: now, resumed: now, first: size, last: size}
 }
 
 // Write implements io.Writer.
@@ -76,7 +77,7 @@ func (p *pacer) due() time.Duration {
 	now, size := time.Now(), p.log()
 	quiet := size == p.last
 	p.last = size
-	if quiet || size-p.first > p.written {
+	if quiet || size-p.first > p.written || p.full() {
 		return 0
 	}
 	ahead := time.Duration(p.written)*(time.Second/leastRate) - now.Sub(p.began)

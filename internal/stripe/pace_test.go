@@ -21,6 +21,7 @@ type slowWriter struct {
 	takes time.Duration
 	grows int64
 	log   int64
+	full  bool
 }
 
 func (w *slowWriter) Write(b []byte) (int, error) {
@@ -40,12 +41,13 @@ func TestSnapshotPausesBesideChanges(t *testing.T) {
 		"a piece takes long":      {slowWriter{takes: 11 * time.Millisecond, grows: 1000}, 50 * time.Millisecond, pieces * pieceBytes * time.Second / leastRate},
 		"the log grows faster":    {slowWriter{takes: time.Millisecond, grows: pieceBytes + 1}, 0, 0},
 		"the log grows as fast":   {slowWriter{takes: time.Millisecond, grows: pieceBytes}, 2 * (pieces - 1) * time.Millisecond, 2 * pieces * time.Millisecond},
+		"much memory is held":     {slowWriter{takes: time.Millisecond, grows: 1000, full: true}, 0, 0},
 		"slow without any pauses": {slowWriter{takes: 30 * time.Millisecond, grows: 1}, 0, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := c.slowWriter
 			begin := time.Now()
-			p := newPacer(&w, nil, func() int64 { return w.log })
+			p := newPacer(&w, nil, func() int64 { return w.log }, func() bool { return w.full })
 			if n, err := p.Write(make([]byte, pieces*pieceBytes)); err != nil || n != pieces*pieceBytes {
 				t.Fatalf("%s: %d, %v", what, n, err)
 			}
@@ -65,7 +67,7 @@ func TestPauseEndsWithTheStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := make(chan struct{})
 		w := slowWriter{takes: 4 * time.Millisecond, grows: 1}
-		p := newPacer(&w, stop, func() int64 { return w.log })
+		p := newPacer(&w, stop, func() int64 { return w.log }, func() bool { return w.full })
 		begin := time.Now()
 		time.AfterFunc(5*time.Millisecond, func() { close(stop) }) // in the first pause
 		if n, err := p.Write(make([]byte, 10*pieceBytes)); err == nil || n != pieceBytes {

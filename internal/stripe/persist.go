@@ -167,8 +167,8 @@ func (s *fsmSnapshot) write(sink io.Writer) error {
 	if _, err := sink.Write(head); err != nil {
 		return err
 	}
-	buf := bufio.NewWriterSize(newPacer(sink, s.f.stop, s.f.bytes.Load), pieceBytes)
-	n, err := s.view.WriteTo(buf)
+	buf := bufio.NewWriterSize(newPacer(sink, s.f.stop, s.f.bytes.Load, s.f.m.Hurried), pieceBytes)
+	n, err := s.view.Drain(buf)
 	if err != nil {
 		return err
 	}

@@ -51,11 +51,15 @@ type ProcessStatus struct {
 // MemoryStatus tells what sessions really take of a server's memory, in bytes.
 // What off-heap resources account follows a formula, the same on all servers of a stripe.
 type MemoryStatus struct {
-	Mapped   uint64 `json:"mapped"`   // of the arenas; pages never written are no real memory
-	Used     uint64 `json:"used"`     // by sessions, old keys and tombstones in them
-	Held     uint64 `json:"held"`     // part of Used that only snapshots under way read
-	Blocks   uint64 `json:"blocks"`   // a count: what Used consists of
-	Outcomes uint64 `json:"outcomes"` // outcomes of changes that nodes have not acknowledged, by formula; on Go's heap
+	Mapped   uint64 `json:"mapped"`    // of the arenas; pages never written are no real memory
+	Used     uint64 `json:"used"`      // by sessions, old keys and tombstones in them
+	Held     uint64 `json:"held"`      // part of Used that only snapshots under way read
+	Blocks   uint64 `json:"blocks"`    // a count: what Used consists of
+	Resident uint64 `json:"resident"`  // part of Mapped that may be real memory
+	HeldMost uint64 `json:"held-most"` // what Held may be, and one session more: then changes wait for the snapshots
+	Waited   int64  `json:"waited"`    // milliseconds that changes have waited for that
+	GivenUp  int64  `json:"given-up"`  // a count: snapshots and backups that did not get on meanwhile
+	Outcomes uint64 `json:"outcomes"`  // outcomes of changes that nodes have not acknowledged, by formula; on Go's heap
 }
 
 // Setting is one effective setting of a server. Secrets are not shown.
