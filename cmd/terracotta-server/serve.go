@@ -158,6 +158,7 @@ func handOver(own *ownership.Ownership, sp *stripe.Stripe, log *slog.Logger) {
 	if !sp.Serves() {
 		return
 	}
+	sp.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
 	defer cancel()
 	own.HandOver(ctx)

@@ -300,6 +300,10 @@ func (s *Stripe) removeMember(id raft.ServerID) error {
 	})
 }
 
+// Leave is for a server that is about to be stopped: of a pair it does not go on alone from now on, as what it
+// acknowledged then would be gone with it where its partner is only slow, and goes on in its turn. It may be called at any time.
+func (s *Stripe) Leave() { s.leaving.Store(true) }
+
 // handOverPatience bounds the wait for what is being agreed when a hand-over begins,
 // and that for the other one to be active at its end.
 const handOverPatience = time.Second

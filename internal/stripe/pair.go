@@ -211,7 +211,7 @@ func (p *pair) run(failed <-chan raft.Observation) {
 		p.followHistory()
 		p.noteService()
 		switch {
-		case p.isLost(), p.s.closing.Load(): // it begins nothing any more
+		case p.isLost(), p.s.leaving.Load(), p.s.closing.Load(): // it begins nothing any more
 		case p.s.withdrawn.Load(): // nor now: the partner is to
 		case p.s.raft.State() == raft.Leader:
 			p.lead(dead)

@@ -256,6 +256,28 @@ func TestPairHandsOverAndEndsAtOnce(t *testing.T) {
 	r.equal("one", "two")
 }
 
+// An active server that is being stopped acknowledges nothing by itself: its partner may only be slow,
+// and go on without that.
+func TestPairServerThatIsStoppedDoesNotGoOnAlone(t *testing.T) {
+	t.Parallel()
+	r, a, b := newPair(t, EverySecond)
+	r.servers[a].Leave()
+	r.sleep(b)
+	if _, err := do(r.servers[a], "two"); err == nil {
+		t.Fatal("it takes a change alone")
+	}
+	r.repeated = map[string]bool{"two": true} // what became of it nobody knows
+	r.wake(b)
+	r.kill(a)
+	r.start(a)
+	r.synced()
+	r.do("two")
+	r.equal("one", "two")
+	if len(r.lost[0])+len(r.lost[1]) > 0 {
+		t.Errorf("set aside was %v", r.lost)
+	}
+}
+
 // A passive's question is answered; then it is removed and told so, and only then it reads
 // that answer: it must not take itself for counted in again.
 func TestPairAnswerThatWasOvertaken(t *testing.T) {

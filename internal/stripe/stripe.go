@@ -136,6 +136,7 @@ type Stripe struct {
 		list []chan struct{}
 	}
 
+	leaving   atomic.Bool // see Leave
 	closing   atomic.Bool
 	closeOnce sync.Once
 	closeErr  error

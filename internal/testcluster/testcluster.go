@@ -332,6 +332,7 @@ func (c *Cluster) StopAsked() <-chan struct{} { return c.stopped }
 func (c *Cluster) Stop() {
 	c.t.Helper()
 	if c.running && c.peers != nil { // as the process does
+		c.stripe.Leave()
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		c.own.HandOver(ctx)
 		if err := c.stripe.HandOver(ctx); err != nil {
