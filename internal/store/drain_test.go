@@ -248,6 +248,19 @@ func TestASnapshotThatStandsStillIsGivenUp(t *testing.T) {
 	}
 }
 
+// A snapshot that is given up before its first session was written does not look for one: the memory has gone.
+func TestASnapshotIsGivenUpAtItsStart(t *testing.T) {
+	w := startTwins(t, 1<<24, 2)
+	for i := range 100 {
+		w.set(fmt.Sprint("k", i), 10_000)
+	}
+	n := w.s.Snapshot()
+	_, err := n.Drain(between{io.Discard, func() { n.giveUp(); w.s.st.Load().free() }})
+	if !errors.Is(err, ErrGivenUp) {
+		t.Error(err)
+	}
+}
+
 // However sessions are rewritten, to whatever sizes, and however slow the snapshots: what may be
 // resident is bounded as operators are told. Nobody waits here but for room.
 func TestMostMemoryHoldsWhileSessionsAreRewritten(t *testing.T) {

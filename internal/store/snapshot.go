@@ -235,6 +235,9 @@ const (
 
 // segment writes segment j of d. Once b.err is set the memory may have gone.
 func (n *Snapshot) segment(b *blockWriter, d *frozenDataset, j int, r *record) {
+	if b.err != nil {
+		return
+	}
 	records, traces := d.segments[j].blocks()
 	var written []ref
 	size := 0
