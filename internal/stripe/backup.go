@@ -237,7 +237,7 @@ func restoreInto(dir string, r io.Reader) (err error) {
 		return err
 	}
 	// Terms go on from the backup's, so that nothing of the old life is taken for the new one's.
-	if err := j.SetUint64([]byte("CurrentTerm"), info.Term); err != nil {
+	if err := j.SetUint64([]byte(termKey), info.Term); err != nil {
 		return errors.Join(err, j.Close())
 	}
 	if err := j.Close(); err != nil {

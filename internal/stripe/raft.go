@@ -51,10 +51,11 @@ func (s *Stripe) startRaft(st storage, p parts) (err error) {
 
 	// Nothing listens where there is one server.
 	var trans raft.Transport
+	stable := newTerms(st.stable)
 	s.contact = newContact(s.id, sinceBoot())
 	if s.cfg.several() {
 		s.startGroup(p.speaks)
-		network := s.newTransport() // it accepts connections: there must be one only
+		network := s.newTransport(stable) // it accepts connections: there must be one only
 		trans = network
 		if s.cfg.pair() {
 			if trans, err = s.openPair(network, p.pace); err != nil {
@@ -78,7 +79,7 @@ func (s *Stripe) startRaft(st storage, p parts) (err error) {
 			err = damaged(s.cfg.Dir, "log", cause)
 		}
 	}()
-	s.raft, err = raft.NewRaft(conf, s.fsm, st.logs, st.stable, st.snaps, trans)
+	s.raft, err = raft.NewRaft(conf, s.fsm, st.logs, stable, st.snaps, trans)
 	if err != nil {
 		return damaged(s.cfg.Dir, "state", errors.Join(err, s.fsm.restoring))
 	}
@@ -152,7 +153,7 @@ func damaged(dir, what string, err error) error {
 // term 1 is on disk, the first entry is not. No vote can have been cast in term
 // 1, because whoever is in it is alone in it.
 func undoBirth(j *raftlog.Journal) error {
-	key := []byte("CurrentTerm") // raft's
+	key := []byte(termKey)
 	term, err := j.GetUint64(key)
 	if err != nil || term != 1 {
 		return err

@@ -188,10 +188,6 @@ func (p *pairTransport) Consumer() <-chan raft.RPC { return p.in }
 
 // SetHeartbeatHandler implements raft.Transport.
 func (p *pairTransport) SetHeartbeatHandler(f func(raft.RPC)) {
-	if f == nil {
-		p.peerTransport.SetHeartbeatHandler(nil)
-		return
-	}
 	p.peerTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
 		if p.open(&rpc) {
 			f(rpc)

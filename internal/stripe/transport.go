@@ -27,6 +27,7 @@ type transport struct {
 	*raft.NetworkTransport
 	contact   *contact
 	incoming  *incoming
+	terms     *terms
 	ballot    *ballot // nil for a pair
 	fsm       *fsm
 	heartbeat time.Duration
@@ -34,7 +35,7 @@ type transport struct {
 	stop      <-chan struct{} // closed when the stripe closes
 }
 
-func (s *Stripe) newTransport() *transport {
+func (s *Stripe) newTransport(terms *terms) *transport {
 	t := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s.group, MaxPool: pooledStreams, Timeout: callTimeout, Logger: hclogTo(s.log),
 	})
@@ -45,11 +46,16 @@ func (s *Stripe) newTransport() *transport {
 		in.question = s.question
 	}
 	in.refuse = s.insane
-	return &transport{t, s.contact, in, s.ballot, s.fsm, s.cfg.Timers.Heartbeat, &s.withdrawn, s.stop}
+	return &transport{t, s.contact, in, terms, s.ballot, s.fsm, s.cfg.Timers.Heartbeat, &s.withdrawn, s.stop}
 }
 
 // Consumer implements raft.Transport.
 func (t *transport) Consumer() <-chan raft.RPC { return t.incoming.out }
+
+// SetHeartbeatHandler implements raft.Transport.
+func (t *transport) SetHeartbeatHandler(f func(raft.RPC)) {
+	t.NetworkTransport.SetHeartbeatHandler(t.terms.beside(f, func(rpc raft.RPC) { t.incoming.pass(rpc) }))
+}
 
 // Close implements raft.WithClose.
 func (t *transport) Close() error {
