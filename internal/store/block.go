@@ -63,6 +63,14 @@ func (b block) setKept(i int)        { le.PutUint32(b[8:], uint32(i)|keptMark) }
 func (b block) born() uint32         { return le.Uint32(b[12:]) }
 func (b block) setBorn(epoch uint32) { le.PutUint32(b[12:], epoch) }
 
+// clone returns b without place and epoch, which others change while a segment is not locked.
+func (b block) clone() block {
+	c := make(block, len(b))
+	copy(c, b[:8])
+	copy(c[16:], b[16:])
+	return c
+}
+
 // keptAt returns the number of a block that only snapshots read, or false.
 func (b block) keptAt() (int, bool) {
 	n := le.Uint32(b[8:])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
 	"time"
 
@@ -326,5 +327,82 @@ func TestBlocksBehindADrainedSnapshotAreMovedTogether(t *testing.T) {
 	a := &w.s.st.Load().sortedDatasets()[0].segments[0].arena
 	if a.taken > a.used+a.used/compactShare+2*compactSlack {
 		t.Errorf("%d bytes are used of %d", a.used, a.taken)
+	}
+}
+
+// A snapshot that is taken while another is released keeps what is changed before the other is gone.
+func TestASnapshotTakenWhileAnotherIsReleased(t *testing.T) {
+	w := startTwins(t, 1<<24, 2)
+	for i := range 20 {
+		w.set(fmt.Sprint("k", i), 1000)
+	}
+	d := w.s.st.Load().sortedDatasets()[0]
+	older := w.s.Snapshot()
+	d.segments[0].mu.RLock() // there the release waits
+	released := make(chan struct{})
+	go func() {
+		older.Release()
+		close(released)
+	}()
+	for len(d.segments[0].epochs.list()) > 0 {
+		runtime.Gosched()
+	}
+	newer := w.s.Snapshot()
+	defer newer.Release()
+	want := snapshotOf(t, w.quiet)
+	for i := range 20 {
+		if k := fmt.Sprint("k", i); d.segment([]byte(k)) == &d.segments[1] {
+			w.set(k, 2000)
+		}
+	}
+	d.segments[0].mu.RUnlock()
+	<-released
+	if fault := w.s.fault(); fault != "" {
+		t.Error(fault)
+	}
+	var got bytes.Buffer
+	if _, err := newer.WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("the snapshot is not that of its moment (%v)", err)
+	}
+}
+
+// Likewise while another is being written.
+func TestASnapshotTakenWhileAnotherIsWritten(t *testing.T) {
+	w := startTwins(t, 1<<24, 1)
+	for i := range 20 {
+		w.set(fmt.Sprint("k", i), 1000)
+	}
+	g := &w.s.st.Load().sortedDatasets()[0].segments[0]
+	for range 20 {
+		older, writes := w.s.Snapshot(), make(chan struct{}, 100)
+		g.mu.Lock() // what was written is not let go of before
+		drained := make(chan struct{})
+		go func() {
+			defer close(drained)
+			_, _ = older.Drain(between{io.Discard, func() { writes <- struct{}{} }})
+		}()
+		for len(writes) < 3 { // the last of them before the sessions are let go of
+			runtime.Gosched()
+		}
+		for range 1000 {
+			runtime.Gosched()
+		}
+		newer := w.s.Snapshot()
+		var want, got bytes.Buffer
+		if _, err := newer.WriteTo(&want); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 { // an access, say
+			h := hash(fmt.Append(nil, "k", i))
+			b, at := g.look(h, fmt.Append(nil, "k", i))
+			g.touch(h, b, at, b.lastAccess()+1)
+		}
+		g.mu.Unlock()
+		<-drained
+		if _, err := newer.WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
+			t.Fatalf("the snapshot is not that of its moment (%v)", err)
+		}
+		older.Release()
+		newer.Release()
 	}
 }

@@ -28,8 +28,8 @@ func (e *epochs) take(n *Snapshot) {
 	e.newest.Store(n.epoch)
 }
 
-// drop lets go of n's epoch and returns those still held, and whether the state is to be freed.
-func (e *epochs) drop(n *Snapshot) (held []uint32, free bool) {
+// drop lets go of n's epoch and reports whether the state is to be freed.
+func (e *epochs) drop(n *Snapshot) (free bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := slices.Index(e.held, n)
@@ -39,22 +39,20 @@ func (e *epochs) drop(n *Snapshot) (held []uint32, free bool) {
 		newest = e.held[n-1].epoch
 	}
 	e.newest.Store(newest)
-	return e.epochsLocked(), e.closed && len(e.held) == 0
+	return e.closed && len(e.held) == 0
 }
 
-func (e *epochs) epochsLocked() []uint32 {
+// list returns the epochs that are held, in order. Who gives back what none of them reads
+// asks while the segment is locked: a snapshot that is taken later then has only
+// what is not kept yet.
+func (e *epochs) list() []uint32 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	list := make([]uint32, len(e.held))
 	for i, n := range e.held {
 		list[i] = n.epoch
 	}
 	return list
-}
-
-// list returns the epochs that are held, in order.
-func (e *epochs) list() []uint32 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.epochsLocked()
 }
 
 // snapshots returns those that are held, the oldest first.

@@ -309,7 +309,7 @@ func (a *step) redisTTL(d *dataset, c *RedisExpire, out *wire.RedisReply) *wire.
 		a.forget(c.Key)
 		return nil
 	}
-	b := slices.Clone(s.b)
+	b := s.b.clone()
 	b.setDeadline(end, a.index)
 	s.mu.Lock()
 	s.put(s.h, b)

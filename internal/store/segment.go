@@ -156,7 +156,7 @@ func (g *segment) touch(h uint64, b block, at ref, when Time) {
 		b.setLastAccess(when)
 		return
 	}
-	b = slices.Clone(b) // put writes into it
+	b = b.clone() // put writes into it
 	b.setLastAccess(when)
 	g.put(h, b)
 }
@@ -164,17 +164,18 @@ func (g *segment) touch(h uint64, b block, at ref, when Time) {
 // sweepAtOnce bounds for how many blocks a segment is locked to sweep it.
 const sweepAtOnce = 1024
 
-// sweep gives back what no snapshot of held reads any more. Every snapshot that
+// sweep gives back what no snapshot reads any more. Every snapshot that
 // was let go of is followed by a sweep, so what one leaves another finds.
-func (g *segment) sweep(held []uint32) {
+func (g *segment) sweep() {
 	for from, more := 0, true; more; {
-		from, more = g.sweepSome(held, from)
+		from, more = g.sweepSome(from)
 	}
 }
 
-func (g *segment) sweepSome(held []uint32, from int) (next int, more bool) {
+func (g *segment) sweepSome(from int) (next int, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	held := g.epochs.list()
 	for n := 0; n < sweepAtOnce && from < len(g.kept); n++ {
 		k := g.kept[from]
 		if k.needed(held) {
@@ -206,9 +207,9 @@ func (g *segment) unkeep(i int) {
 // more. Those that only it read are given back; the others count as written behind it,
 // so that changes need not keep them. An older snapshot still reads what it reads.
 func (g *segment) wrote(epoch uint32, list []ref) {
-	held := g.epochs.list()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	held := g.epochs.list()
 	for _, r := range list {
 		b := g.block(r)
 		if born := b.born(); slices.ContainsFunc(held, func(e uint32) bool { return born <= e && e < epoch }) {

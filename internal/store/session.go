@@ -194,7 +194,7 @@ func (a *step) invalidate(d *dataset, c *wire.Invalidate) (existed bool) {
 // end replaces the session b, and the aliases that lead to it, by tombstones.
 func (a *step) end(d *dataset, b block, reason []byte) {
 	r := &a.scratch.record
-	slices.Clone(b).read(r) // b goes while its keys are still needed
+	b.clone().read(r) // b goes while its keys are still needed
 	if len(r.User) > 0 {
 		d.usersMu.Lock()
 		defer d.usersMu.Unlock()
@@ -254,7 +254,7 @@ func (a *step) renew(d *dataset, c *wire.Renew) *wire.Error {
 		return &wire.Error{Word: wire.ErrSessionExists, Text: "the new key is taken"}
 	}
 	old := &a.scratch.record
-	slices.Clone(at.b).read(old) // the block goes while its keys are still needed
+	at.b.clone().read(old) // the block goes while its keys are still needed
 	r := old.clone()
 	r.Key, r.Version, r.LastAccess = c.NewKey, a.index, a.at
 	if c.SetUser {

@@ -107,14 +107,13 @@ func (n *Snapshot) giveUp() {
 		return
 	}
 	n.gone = true
-	held, free := n.state.epochs.drop(n)
-	if free {
+	if n.state.epochs.drop(n) {
 		n.state.free()
 	} else {
 		for i := range n.datasets {
 			d := n.datasets[i].dataset
 			for j := range d.segments {
-				d.segments[j].sweep(held)
+				d.segments[j].sweep()
 			}
 		}
 	}
