@@ -285,10 +285,17 @@ type removal struct {
 	entry uint64
 }
 
-// seatings are the voters of a committed configuration.
+// seatings are the servers of a committed configuration.
 type seatings struct {
+	all    raft.Configuration
 	voters []raft.ServerID
 	index  uint64 // of its entry
+}
+
+// seat notes the last committed configuration, for those who must not wait for changes. The caller holds turn.
+func (f *fsm) seat(c raft.Configuration, index uint64) {
+	f.config, f.configIndex = c, index
+	f.members.Store(&seatings{c, votersOf(c), index})
 }
 
 // history is what the log applied so far tells of the pair's incarnations.
@@ -364,7 +371,6 @@ func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
 	if len(votersOf(f.config)) == 2 && len(votersOf(c)) == 1 {
 		f.parted = &removal{f.settled, index}
 	}
-	f.config, f.configIndex = c, index
-	f.members.Store(&seatings{votersOf(c), index})
+	f.seat(c, index)
 	f.applied.Store(max(f.applied.Load(), index)) // what was applied without the log counts on
 }

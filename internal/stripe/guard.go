@@ -202,9 +202,9 @@ func (s *Stripe) dismiss(p peer) {
 	s.log.Error("A PASSIVE SERVER HAS OTHER DATA than this active one: it was removed, and gets the state anew", "name", p.Name, "server-id", p.ID)
 }
 
-// knows reports whether the last configuration that was agreed to has a server.
+// knows reports whether the last configuration that was agreed to has a server. It waits
+// for nothing: the partner takes who does not answer for silent.
 func (f *fsm) knows(id string) bool {
-	f.turn.Lock()
-	defer f.turn.Unlock()
-	return isMember(f.config, id) == nil
+	m := f.members.Load()
+	return m == nil || isMember(m.all, id) == nil
 }

@@ -114,8 +114,8 @@ func (f *fsm) Restore(r io.ReadCloser) (err error) {
 	}
 	if meta != nil {
 		f.applied.Store(meta.Index)
-		f.term, f.config, f.configIndex = meta.Term, meta.Configuration, meta.ConfigurationIndex
-		f.members.Store(&seatings{votersOf(meta.Configuration), meta.ConfigurationIndex})
+		f.term = meta.Term
+		f.seat(meta.Configuration, meta.ConfigurationIndex)
 	}
 	f.setPast(past)
 	f.settled, f.parted = fork{f.m.Index(), f.m.Now()}, nil

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/terracotta-go/terracotta/internal/store"
 	"github.com/terracotta-go/terracotta/internal/wire"
 )
@@ -84,6 +86,24 @@ func TestWaitsThatAreApartAreJudgedApart(t *testing.T) {
 			t.Error("it was given up")
 		}
 	})
+}
+
+// Other servers that ask are answered meanwhile.
+func TestQuestionsDoNotWaitForASnapshot(t *testing.T) {
+	f := new(fsm)
+	f.StoreConfiguration(1, raft.Configuration{Servers: []raft.Server{{ID: "a"}}})
+	f.turn.Lock() // as whoever makes room does
+	defer f.turn.Unlock()
+	answered := make(chan bool, 1)
+	go func() { answered <- f.knows("a") && !f.knows("b") }()
+	select {
+	case right := <-answered:
+		if !right {
+			t.Error("it does not know who belongs to the stripe")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits")
+	}
 }
 
 // A server that stops waits for nobody's snapshot.
