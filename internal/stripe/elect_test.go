@@ -243,21 +243,64 @@ func (s streams) Dial(to raft.ServerAddress, patience time.Duration) (net.Conn, 
 	return net.DialTimeout("tcp", string(to), patience)
 }
 
-// All idle connections to the server that is to take over broke while nobody used them.
-func TestAHandOverIsToldOverANewConnection(t *testing.T) {
-	end := func() (*raft.NetworkTransport, streams) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+// newEnd is the transport of a server without raft, on streams.
+func newEnd(t *testing.T) (*transport, streams) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := streams{l, make(chan net.Conn, 2*pooledStreams)}
+	all, questions := overStreams(s, time.Minute, hclog.NewNullLogger())
+	t.Cleanup(func() { all.Close(); questions.Close() })
+	return &transport{NetworkTransport: all, questions: questions, heartbeat: 20 * time.Millisecond, hushed: new(atomic.Bool)}, s
+}
+
+// A server that asks for a vote once more goes on hearing the active one over the connections
+// that it has: on a busy machine answers are late, and new connections cost it more than a heartbeat.
+func TestAQuestionAskedAgainLeavesOthersConnections(t *testing.T) {
+	here, came := newEnd(t)
+	active, _ := newEnd(t)
+	third, _ := newEnd(t)
+	beat := func() {
+		t.Helper()
+		heard := make(chan error, 1)
+		go func() {
+			var resp raft.AppendEntriesResponse
+			heard <- active.NetworkTransport.AppendEntries("here", here.LocalAddr(), &raft.AppendEntriesRequest{}, &resp)
+		}()
+		select {
+		case rpc := <-here.NetworkTransport.Consumer():
+			rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+		case err := <-heard:
+			t.Fatalf("the active server is not heard: %v", err)
+		}
+		if err := <-heard; err != nil {
 			t.Fatal(err)
 		}
-		s := streams{l, make(chan net.Conn, 2*pooledStreams)}
-		n := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: s, MaxPool: pooledStreams, Timeout: time.Minute, Logger: hclog.NewNullLogger()})
-		t.Cleanup(func() { n.Close() })
-		return n, s
 	}
-	ours, _ := end()
-	theirs, came := end()
-	here := &transport{NetworkTransport: ours, hushed: new(atomic.Bool)}
+	beat()
+	voted := make(chan error, 1)
+	go func() {
+		voted <- here.RequestVote("third", third.LocalAddr(), &raft.RequestVoteRequest{}, &raft.RequestVoteResponse{})
+	}()
+	first, again := <-third.NetworkTransport.Consumer(), <-third.NetworkTransport.Consumer()
+	again.Respond(&raft.RequestVoteResponse{Granted: true}, nil)
+	if err := <-voted; err != nil {
+		t.Fatal(err)
+	}
+	first.Respond(&raft.RequestVoteResponse{}, nil)
+	for range 2 {
+		beat()
+	}
+	if n := len(came.came); n != 1 {
+		t.Errorf("the active server needed %d connections", n)
+	}
+}
+
+// All idle connections to the server that is to take over broke while nobody used them.
+func TestAHandOverIsToldOverANewConnection(t *testing.T) {
+	here, _ := newEnd(t)
+	theirs, came := newEnd(t)
 	told := make(chan error, pooledStreams)
 	tell := func() {
 		told <- here.TimeoutNow("there", theirs.LocalAddr(), &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{})
@@ -267,7 +310,7 @@ func TestAHandOverIsToldOverANewConnection(t *testing.T) {
 	}
 	var asked []raft.RPC
 	for range pooledStreams {
-		asked = append(asked, <-theirs.Consumer())
+		asked = append(asked, <-theirs.NetworkTransport.Consumer())
 	}
 	for _, rpc := range asked {
 		rpc.Respond(&raft.TimeoutNowResponse{}, nil)
@@ -282,7 +325,7 @@ func TestAHandOverIsToldOverANewConnection(t *testing.T) {
 	}
 	go tell()
 	select {
-	case rpc := <-theirs.Consumer():
+	case rpc := <-theirs.NetworkTransport.Consumer():
 		rpc.Respond(&raft.TimeoutNowResponse{}, nil)
 	case err := <-told:
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func newFollower(t *testing.T) *follower {
 		passed: make(chan struct{}, 10), sender: network(),
 	}
 	stable, own := newTerms(f.disk), network()
-	trans := tapped{&transport{NetworkTransport: own, incoming: newIncoming(own.Consumer(), time.Minute), terms: stable}, make(chan raft.RPC, 10)}
+	trans := tapped{&transport{NetworkTransport: own, questions: network(), incoming: newIncoming(own.Consumer(), time.Minute), terms: stable}, make(chan raft.RPC, 10)}
 	f.at = own.LocalAddr()
 	go func() {
 		for {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -25,6 +26,7 @@ const (
 // ask (the stand-in vote of a pair) belongs here.
 type transport struct {
 	*raft.NetworkTransport
+	questions *raft.NetworkTransport // those of an election go out here; nothing comes in
 	contact   *contact
 	incoming  *incoming
 	terms     *terms
@@ -36,9 +38,7 @@ type transport struct {
 }
 
 func (s *Stripe) newTransport(terms *terms) *transport {
-	t := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: s.group, MaxPool: pooledStreams, Timeout: callTimeout, Logger: hclogTo(s.log),
-	})
+	t, questions := overStreams(s.group, callTimeout, hclogTo(s.log))
 	in := newIncoming(t.Consumer(), snapshotPatience)
 	s.told = in.agreed.Load
 	if !s.cfg.pair() {
@@ -46,7 +46,35 @@ func (s *Stripe) newTransport(terms *terms) *transport {
 		in.question = s.question
 	}
 	in.refuse = s.insane
-	return &transport{t, s.contact, in, terms, s.ballot, s.fsm, s.cfg.Timers.Heartbeat, &s.withdrawn, s.stop}
+	return &transport{t, questions, s.contact, in, terms, s.ballot, s.fsm, s.cfg.Timers.Heartbeat, &s.withdrawn, s.stop}
+}
+
+// overStreams returns raft's transport over l, and one for questions alone: raft closes idle
+// connections only together with all that others have opened (v1.7.3, net_transport.go,
+// CloseStreams), and over those the active server is heard. patience is for one message.
+func overStreams(l raft.StreamLayer, patience time.Duration, log hclog.Logger) (all, questions *raft.NetworkTransport) {
+	c := raft.NetworkTransportConfig{Stream: l, MaxPool: pooledStreams, Timeout: patience, Logger: log}
+	all = raft.NewNetworkTransportWithConfig(&c)
+	c.Stream = dialOnly{l, make(chan struct{})}
+	return all, raft.NewNetworkTransportWithConfig(&c)
+}
+
+// dialOnly is a stream layer on which nothing comes in.
+type dialOnly struct {
+	raft.StreamLayer
+	closed chan struct{}
+}
+
+// Accept implements net.Listener: it waits for Close.
+func (d dialOnly) Accept() (net.Conn, error) {
+	<-d.closed
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener. It is called once, and leaves the layer below open.
+func (d dialOnly) Close() error {
+	close(d.closed)
+	return nil
 }
 
 // Consumer implements raft.Transport.
@@ -60,6 +88,7 @@ func (t *transport) SetHeartbeatHandler(f func(raft.RPC)) {
 // Close implements raft.WithClose.
 func (t *transport) Close() error {
 	t.incoming.close()
+	t.questions.Close()
 	return t.NetworkTransport.Close()
 }
 
@@ -126,8 +155,8 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 			return err
 		}
 	}
-	err := insist(resp, t.heartbeat*3/5, t.CloseStreams, func(r *raft.RequestPreVoteResponse) error { // an answer may wait: see ballot
-		return t.NetworkTransport.RequestPreVote(id, target, args, r)
+	err := insist(resp, t.heartbeat*3/5, t.questions.CloseStreams, func(r *raft.RequestPreVoteResponse) error { // an answer may wait: see ballot
+		return t.questions.RequestPreVote(id, target, args, r)
 	})
 	if t.ballot != nil && err == nil && !resp.Granted {
 		t.ballot.failed()
@@ -137,8 +166,8 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 
 // RequestVote implements raft.Transport.
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return insist(resp, t.heartbeat/5, t.CloseStreams, func(r *raft.RequestVoteResponse) error {
-		return t.NetworkTransport.RequestVote(id, target, args, r)
+	return insist(resp, t.heartbeat/5, t.questions.CloseStreams, func(r *raft.RequestVoteResponse) error {
+		return t.questions.RequestVote(id, target, args, r)
 	})
 }
 
