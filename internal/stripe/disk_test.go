@@ -402,23 +402,16 @@ func TestVanishedDataRoot(t *testing.T) {
 			t.Errorf("reads: %v", err)
 		}
 	}
-	if err := os.Rename(dir, dir+".away"); err != nil {
-		t.Fatal(err)
+	for _, folder := range []string{dir, filepath.Join(dir, walFolder)} { // the second without the rest
+		if err := os.Rename(folder, folder+".away"); err != nil {
+			t.Fatal(err)
+		}
+		gone()
+		if err := os.Rename(folder+".away", folder); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
 	}
-	gone()
-	if err := os.Rename(dir+".away", dir); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
-	log := filepath.Join(dir, walFolder) // without the rest
-	if err := os.Rename(log, log+".away"); err != nil {
-		t.Fatal(err)
-	}
-	gone()
-	if err := os.Rename(log+".away", log); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "writes are taken again", func() bool { _, err := do(s, "after"); return err == nil })
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
